@@ -1,0 +1,1 @@
+"""A Postgres proxy that routes every tenant's statements to its own industry database and shard."""

@@ -1,0 +1,20 @@
+"""The one place that reads a clock, so that everything that decides by time can be given a fake."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Seconds on a clock that never goes back; its zero means nothing."""
+
+
+def monotonic() -> float:
+    """Seconds, never going back."""
+    return time.monotonic()
+
+
+def jittered(value: float, fraction: float) -> float:
+    """``value`` spread evenly over plus and minus ``fraction`` of it, so that peers don't act at once."""
+    return value * random.uniform(1.0 - fraction, 1.0 + fraction)

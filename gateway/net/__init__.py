@@ -1,0 +1,1 @@
+"""Sockets, TLS and nothing else: the dull shell that the core is driven by."""

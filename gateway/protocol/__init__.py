@@ -1,0 +1,1 @@
+"""The PostgreSQL wire protocol, version 3: framing, messages, logins, outstanding replies. No I/O."""

@@ -1,0 +1,47 @@
+"""Who is asking: logins and owners, as the directory knows them and the router reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class LoginKind(str, Enum):
+    """What a login may act for."""
+
+    OWNER = "owner"
+    SERVICE = "service"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One row of the logins: what a client authenticates as.
+
+    ``verifier`` is PostgreSQL's stored form (``SCRAM-SHA-256$...`` or ``md5...``), empty when the
+    login has no password. ``valid_until`` is seconds since the epoch in UTC, None for no expiry.
+    ``owner`` is the owner's id as text, set for owner logins only.
+    """
+
+    name: str
+    kind: LoginKind
+    verifier: str
+    owner: str | None = None
+    valid_until: float | None = None
+    disabled: bool = False
+
+    def __repr__(self) -> str:
+        return f"Login({self.name!r}, {self.kind.value}, owner={self.owner!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Where a tenant lives: its industry, and its shard when a placement row says so.
+
+    ``epoch`` grows with every change of the place.
+    """
+
+    id: str
+    industry: str
+    shard: str | None = None
+    epoch: int = 0

@@ -1,0 +1,1 @@
+"""YAML and environment to typed, validated settings."""

@@ -1,0 +1,250 @@
+"""Every option there is: its type, its default, its unit and its meaning.
+
+This is the one source: config/schema.json and docs/configuration.md are generated from it.
+Units stand last in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_bytes`` bytes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+PortNumber = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$")]
+
+
+class Section(BaseModel):
+    """A block of options; an option that isn't one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsMode(str, Enum):
+    """Whether clients may, must or can't use TLS."""
+
+    DISABLE = "disable"
+    ALLOW = "allow"
+    REQUIRE = "require"
+
+
+class PoolMode(str, Enum):
+    """How long a client keeps its server connection."""
+
+    TRANSACTION = "transaction"
+    SESSION = "session"
+
+
+class ClientTls(Section):
+    """TLS towards clients."""
+
+    mode: TlsMode = Field(
+        TlsMode.ALLOW,
+        description="disable, allow or require TLS; allow without a certificate answers 'N'.",
+    )
+    certificate_file: str | None = Field(None, description="PEM file with the certificate chain.")
+    key_file: str | None = Field(None, description="PEM file with the private key.")
+    minimum_version: Literal["1.2", "1.3"] = Field(
+        "1.2", description="Oldest TLS version accepted."
+    )
+
+
+class Listen(Section):
+    """Where clients connect, and how many may."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or :: for all.")
+    port: PortNumber = Field(6432, description="TCP port; 0 lets the system choose.")
+    unix_socket_dir: str | None = Field(
+        None, description="Folder for a Unix socket .s.PGSQL.<port>; none when empty."
+    )
+    backlog: int = Field(1024, ge=1, le=65535, description="Connections the kernel queues for us.")
+    max_client_connections: int = Field(
+        10_000,
+        ge=1,
+        description="Clients at one time; one more gets 53300 and a closed connection.",
+    )
+    login_timeout_s: Seconds = Field(15, description="Time from connect to the end of the login.")
+    shutdown_timeout_s: Seconds = Field(
+        30, description="How long SIGTERM waits for running transactions before it closes clients."
+    )
+    tls: ClientTls = Field(default_factory=ClientTls)
+
+
+class Http(Section):
+    """Metrics and health over HTTP."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: PortNumber | None = Field(
+        6480, description="TCP port; 0 lets the system choose, null turns HTTP off."
+    )
+
+
+class Console(Section):
+    """The admin console, spoken over the wire protocol."""
+
+    database: Name = Field("gateway", description="Database name that opens the console.")
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug also names the database that each statement went to."
+    )
+    format: Literal["text", "json"] = Field("text", description="One line per event, in this form.")
+
+
+class Auth(Section):
+    """How clients prove who they are."""
+
+    allow_md5_verifiers: bool = Field(
+        False, description="Accept logins whose stored verifier is md5 (old and weak)."
+    )
+    api_keys: bool = Field(
+        True,
+        description="Accept an API key in place of the password, in clear text inside TLS only.",
+    )
+    failure_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
+        200, description="Pause before a failed login is answered."
+    )
+    max_logins_in_progress: int = Field(
+        500, ge=1, description="Logins worked on at one time; further ones wait their turn."
+    )
+
+
+class Directory(Section):
+    """Look-ups in the meta database and how long their answers are kept."""
+
+    login_query: str = Field(
+        "SELECT name, kind, verifier, owner_id, extract(epoch FROM valid_until) AS valid_until, disabled"
+        " FROM gateway.login WHERE name = $1",
+        description="Finds a login by name ($1): name, kind, verifier, owner_id, valid_until (seconds"
+        " since 1970 UTC or null), disabled.",
+    )
+    owner_query: str = Field(
+        "SELECT id, industry, shard, epoch FROM gateway.owner WHERE id = $1",
+        description="Finds an owner by id ($1, text): id, industry, shard (or null), epoch.",
+    )
+    connections_max: int = Field(4, ge=1, le=100, description="Connections to the meta database.")
+    cache_entries_max: int = Field(200_000, ge=1, description="Logins and owners kept, each.")
+    ttl_s: Seconds = Field(300, description="How long an answer is fresh, give or take a tenth.")
+    negative_ttl_s: Seconds = Field(2, description="How long 'no such login or owner' is kept.")
+    outage_ttl_s: Seconds = Field(
+        3600, description="How long known answers serve while the meta database is down."
+    )
+    lookup_timeout_ms: Milliseconds = Field(3000, description="Longest wait for one look-up.")
+
+
+class PoolLimits(Section):
+    """Bounds of the server connections to one endpoint, database and role.
+
+    Here every option may be left out; what is left out comes from the level above.
+    """
+
+    mode: PoolMode | None = None
+    min: int | None = Field(None, ge=0, le=10_000)
+    max: int | None = Field(None, ge=1, le=10_000)
+    queue_max: int | None = Field(None, ge=0, le=1_000_000)
+    queue_timeout_ms: Milliseconds | None = None
+    server_idle_timeout_s: Seconds | None = None
+    server_lifetime_s: Seconds | None = None
+    connect_timeout_ms: Milliseconds | None = None
+
+
+class Pool(Section):
+    """Server connections, per endpoint, database and role. Industries may override."""
+
+    mode: PoolMode = Field(
+        PoolMode.TRANSACTION,
+        description="transaction: a server per transaction; session: per client.",
+    )
+    min: int = Field(0, ge=0, le=10_000, description="Connections kept open once a pool is in use.")
+    max: int = Field(20, ge=1, le=10_000, description="Connections at most.")
+    queue_max: int = Field(
+        2000, ge=0, le=1_000_000, description="Clients that may wait; one more gets 53300."
+    )
+    queue_timeout_ms: Milliseconds = Field(
+        10_000, description="Longest wait for a connection; then 53300."
+    )
+    server_idle_timeout_s: Seconds = Field(
+        600, description="Idle connections above min are closed after this, give or take a tenth."
+    )
+    server_lifetime_s: Seconds = Field(
+        3600, description="Connections are replaced after this, give or take a tenth."
+    )
+    connect_timeout_ms: Milliseconds = Field(
+        5000, description="Longest connect and login to a server."
+    )
+    connect_backoff_min_ms: Milliseconds = Field(
+        50, description="Pause after the first failed connect; doubles from there."
+    )
+    connect_backoff_max_ms: Milliseconds = Field(
+        1000, description="Longest pause between failed connects."
+    )
+    clean_timeout_ms: Milliseconds = Field(
+        5000, description="Longest cleaning of a used connection; then it is closed."
+    )
+
+
+class RoleCredentials(Section):
+    """Database role and password to use in place of the URL's."""
+
+    user: str = Field(min_length=1)
+    password: SecretStr = Field(SecretStr(""))
+
+
+class ShardSettings(Section):
+    """One database of an industry."""
+
+    name: Name | None = Field(
+        None,
+        description="Name for operators (psql -d NAME); <industry>, or <industry>_<n>, when empty.",
+    )
+    primary: SecretStr = Field(description="URL of the primary.")
+    replicas: list[SecretStr] = Field(
+        default_factory=list, description="URLs of the read replicas."
+    )
+    slots: Annotated[str, Field(pattern=r"^\d+-\d+(,\d+-\d+)*$")] | None = Field(
+        None,
+        description="Hash slots, such as 0-511 (of 1024); evenly split when no shard names any.",
+    )
+
+
+class IndustrySettings(Section):
+    """One industry: its shards and its pool limits."""
+
+    shards: list[ShardSettings] = Field(min_length=1, description="One entry per database.")
+    pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
+
+
+class MetaSettings(Section):
+    """The meta database."""
+
+    primary: SecretStr = Field(description="URL of the primary.")
+    replicas: list[SecretStr] = Field(
+        default_factory=list, description="URLs of the read replicas."
+    )
+    pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
+
+
+class Settings(Section):
+    """The whole file."""
+
+    listen: Listen = Field(default_factory=Listen)
+    http: Http = Field(default_factory=Http)
+    console: Console = Field(default_factory=Console)
+    log: Log = Field(default_factory=Log)
+    auth: Auth = Field(default_factory=Auth)
+    directory: Directory = Field(default_factory=Directory)
+    pool: Pool = Field(default_factory=Pool)
+    operator_role: RoleCredentials | None = Field(
+        None, description="Database role that operator logins use; the URL's when empty."
+    )
+    meta: MetaSettings
+    industries: dict[Name, IndustrySettings] = Field(
+        min_length=1,
+        description="Industries by name; a new one is a new entry here and nothing else.",
+    )
