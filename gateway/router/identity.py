@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class LoginKind(str, Enum):
+class LoginKind(StrEnum):
     """What a login may act for."""
 
     OWNER = "owner"

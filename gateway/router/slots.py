@@ -8,6 +8,7 @@ owners and shards, so that adding a shard moves only the slots it is given.
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 SLOTS = 1024
 """Slots per industry. Fixed for the life of a deployment: it is part of where the data lies."""
@@ -22,4 +23,4 @@ def slot_of(owner_id: str) -> int:
 def even_ranges(shards: int) -> list[tuple[int, int]]:
     """Slots split evenly over ``shards``, as half-open (first, past-last) ranges in order."""
     bounds = [SLOTS * n // shards for n in range(shards + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(itertools.pairwise(bounds))

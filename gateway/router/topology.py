@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """What an endpoint is to its shard."""
 
     PRIMARY = "primary"
@@ -50,7 +50,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Industry:
-    """A business line and the shard of each of its slots (``slot_map[slot]`` indexes ``shards``)."""
+    """A business line; ``slot_map[slot]`` is the index in ``shards`` of each slot's home."""
 
     name: str
     shards: tuple[Shard, ...]

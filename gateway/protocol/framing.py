@@ -1,0 +1,56 @@
+"""Message boundaries in a byte stream: one-byte tag, four-byte length that counts itself.
+
+Source: PostgreSQL documentation, "Frontend/Backend Protocol", sections "Message Formats".
+These functions are the inner loop of the relay: plain typed Python that compiles ahead of time.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import ProtocolViolation
+
+HEADER_BYTES = 5
+"""Tag and length."""
+
+LENGTH_MAX = 0x3FFFFFFF
+"""The longest message PostgreSQL itself accepts (MaxAllocSize)."""
+
+
+def message_size(data: bytes, pos: int) -> int:
+    """Bytes of the message at ``pos``, tag included; its header must be inside ``data``.
+
+    Raises ProtocolViolation for a length no peer may send.
+    """
+    length = (data[pos + 1] << 24) | (data[pos + 2] << 16) | (data[pos + 3] << 8) | data[pos + 4]
+    if length < 4 or length > LENGTH_MAX:
+        raise ProtocolViolation(
+            f"invalid message length {length} for message type 0x{data[pos]:02x}"
+        )
+    return length + 1
+
+
+def walk(data: bytes, pos: int, end: int, stops: bytes) -> int:
+    """Skip complete messages whose tag is not marked in ``stops`` (256 flags).
+
+    Returns where the first message begins that is a stop or not completely inside ``data``
+    (``end`` when there is none).
+    """
+    while end - pos >= HEADER_BYTES:
+        if stops[data[pos]]:
+            return pos
+        size = message_size(data, pos)
+        if size > end - pos:
+            return pos
+        pos += size
+    return pos
+
+
+def tag_set(tags: bytes) -> bytes:
+    """256 flags, one per tag byte, with those of ``tags`` set."""
+    flags = bytearray(256)
+    for tag in tags:
+        flags[tag] = 1
+    return bytes(flags)
+
+
+ALL_TAGS = bytes([1]) * 256
+"""Every message is a stop."""
