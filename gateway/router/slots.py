@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 
-SLOTS = 1024
-"""Slots per industry. Fixed for the life of a deployment: it is part of where the data lies."""
+from gateway.settings.model import SLOTS
+
+__all__ = ["SLOTS", "even_ranges", "slot_of"]
 
 
 def slot_of(owner_id: str) -> int:

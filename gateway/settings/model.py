@@ -6,24 +6,62 @@ Units stand last in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_bytes`` 
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import PydanticCustomError
+
+from gateway.settings import dsn
+
+SLOTS = 1024
+"""Hash slots per industry. Fixed for the life of a deployment: part of where the data lies."""
+
+INDUSTRIES = (
+    "ACCOUNTING",
+    "RESTAURANT",
+    "SPORTS_CLUB",
+    "CONSTRUCTION",
+    "LAW",
+    "MEDICAL",
+    "DENTIST",
+    "MEDICAL_SPA",
+    "OPTOMETRIST",
+    "HEALTH_CLINIC",
+    "HOSPITAL",
+    "ORTHODONTIST",
+    "REAL_ESTATE",
+    "TECHNOLOGY",
+)
+"""The industries of today. A file may name fewer or more; the environment must name these."""
+
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_\-]*$"
+SLOTS_PATTERN = r"^[0-9]{1,4}-[0-9]{1,4}(,[0-9]{1,4}-[0-9]{1,4})*$"
+
+
+def _usable_url(url: SecretStr) -> SecretStr:
+    """The URL itself when it can be read; the error never quotes it, for it holds a password."""
+    try:
+        dsn.parse(url.get_secret_value())
+    except ValueError as error:
+        raise PydanticCustomError("database_url", "{reason}", {"reason": str(error)}) from None
+    return url
+
 
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_usable_url)]
 
 
 class Section(BaseModel):
     """A block of options; an option that isn't one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class TlsMode(str, Enum):
+class TlsMode(StrEnum):
     """Whether clients may, must or can't use TLS."""
 
     DISABLE = "disable"
@@ -31,7 +69,7 @@ class TlsMode(str, Enum):
     REQUIRE = "require"
 
 
-class PoolMode(str, Enum):
+class PoolMode(StrEnum):
     """How long a client keeps its server connection."""
 
     TRANSACTION = "transaction"
@@ -46,7 +84,9 @@ class ClientTls(Section):
         description="disable, allow or require TLS; allow without a certificate answers 'N'.",
     )
     certificate_file: str | None = Field(None, description="PEM file with the certificate chain.")
-    key_file: str | None = Field(None, description="PEM file with the private key.")
+    key_file: str | None = Field(
+        None, description="PEM file with the private key; empty when certificate_file holds it."
+    )
     minimum_version: Literal["1.2", "1.3"] = Field(
         "1.2", description="Oldest TLS version accepted."
     )
@@ -70,7 +110,7 @@ class Listen(Section):
     shutdown_timeout_s: Seconds = Field(
         30, description="How long SIGTERM waits for running transactions before it closes clients."
     )
-    tls: ClientTls = Field(default_factory=ClientTls)
+    tls: ClientTls = Field(default_factory=ClientTls, description="TLS towards clients.")
 
 
 class Http(Section):
@@ -119,10 +159,10 @@ class Directory(Section):
     """Look-ups in the meta database and how long their answers are kept."""
 
     login_query: str = Field(
-        "SELECT name, kind, verifier, owner_id, extract(epoch FROM valid_until) AS valid_until, disabled"
-        " FROM gateway.login WHERE name = $1",
-        description="Finds a login by name ($1): name, kind, verifier, owner_id, valid_until (seconds"
-        " since 1970 UTC or null), disabled.",
+        "SELECT name, kind, verifier, owner_id, extract(epoch FROM valid_until) AS valid_until,"
+        " disabled FROM gateway.login WHERE name = $1",
+        description="Finds a login by name ($1): name, kind, verifier, owner_id, valid_until"
+        " (seconds since 1970 UTC or null), disabled.",
     )
     owner_query: str = Field(
         "SELECT id, industry, shard, epoch FROM gateway.owner WHERE id = $1",
@@ -144,14 +184,24 @@ class PoolLimits(Section):
     Here every option may be left out; what is left out comes from the level above.
     """
 
-    mode: PoolMode | None = None
-    min: int | None = Field(None, ge=0, le=10_000)
-    max: int | None = Field(None, ge=1, le=10_000)
-    queue_max: int | None = Field(None, ge=0, le=1_000_000)
-    queue_timeout_ms: Milliseconds | None = None
-    server_idle_timeout_s: Seconds | None = None
-    server_lifetime_s: Seconds | None = None
-    connect_timeout_ms: Milliseconds | None = None
+    mode: PoolMode | None = Field(None, description="In place of `pool.mode`.")
+    min: int | None = Field(None, ge=0, le=10_000, description="In place of `pool.min`.")
+    max: int | None = Field(None, ge=1, le=10_000, description="In place of `pool.max`.")
+    queue_max: int | None = Field(
+        None, ge=0, le=1_000_000, description="In place of `pool.queue_max`."
+    )
+    queue_timeout_ms: Milliseconds | None = Field(
+        None, description="In place of `pool.queue_timeout_ms`."
+    )
+    server_idle_timeout_s: Seconds | None = Field(
+        None, description="In place of `pool.server_idle_timeout_s`."
+    )
+    server_lifetime_s: Seconds | None = Field(
+        None, description="In place of `pool.server_lifetime_s`."
+    )
+    connect_timeout_ms: Milliseconds | None = Field(
+        None, description="In place of `pool.connect_timeout_ms`."
+    )
 
 
 class Pool(Section):
@@ -192,8 +242,8 @@ class Pool(Section):
 class RoleCredentials(Section):
     """Database role and password to use in place of the URL's."""
 
-    user: str = Field(min_length=1)
-    password: SecretStr = Field(SecretStr(""))
+    user: str = Field(min_length=1, description="Database role.")
+    password: SecretStr = Field(SecretStr(""), description="Its password; empty for none.")
 
 
 class ShardSettings(Section):
@@ -203,11 +253,11 @@ class ShardSettings(Section):
         None,
         description="Name for operators (psql -d NAME); <industry>, or <industry>_<n>, when empty.",
     )
-    primary: SecretStr = Field(description="URL of the primary.")
-    replicas: list[SecretStr] = Field(
+    primary: DatabaseUrl = Field(description="URL of the primary.")
+    replicas: list[DatabaseUrl] = Field(
         default_factory=list, description="URLs of the read replicas."
     )
-    slots: Annotated[str, Field(pattern=r"^\d+-\d+(,\d+-\d+)*$")] | None = Field(
+    slots: Annotated[str, Field(pattern=SLOTS_PATTERN)] | None = Field(
         None,
         description="Hash slots, such as 0-511 (of 1024); evenly split when no shard names any.",
     )
@@ -223,8 +273,8 @@ class IndustrySettings(Section):
 class MetaSettings(Section):
     """The meta database."""
 
-    primary: SecretStr = Field(description="URL of the primary.")
-    replicas: list[SecretStr] = Field(
+    primary: DatabaseUrl = Field(description="URL of the primary.")
+    replicas: list[DatabaseUrl] = Field(
         default_factory=list, description="URLs of the read replicas."
     )
     pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
@@ -233,17 +283,25 @@ class MetaSettings(Section):
 class Settings(Section):
     """The whole file."""
 
-    listen: Listen = Field(default_factory=Listen)
-    http: Http = Field(default_factory=Http)
-    console: Console = Field(default_factory=Console)
-    log: Log = Field(default_factory=Log)
-    auth: Auth = Field(default_factory=Auth)
-    directory: Directory = Field(default_factory=Directory)
-    pool: Pool = Field(default_factory=Pool)
+    listen: Listen = Field(
+        default_factory=Listen, description="Where clients connect, and how many may."
+    )
+    http: Http = Field(default_factory=Http, description="Metrics and health over HTTP.")
+    console: Console = Field(default_factory=Console, description="The admin console.")
+    log: Log = Field(default_factory=Log, description="What is logged, and how.")
+    auth: Auth = Field(default_factory=Auth, description="How clients prove who they are.")
+    directory: Directory = Field(
+        default_factory=Directory, description="Look-ups in the meta database."
+    )
+    pool: Pool = Field(
+        default_factory=Pool, description="Server connections; industries may override."
+    )
     operator_role: RoleCredentials | None = Field(
         None, description="Database role that operator logins use; the URL's when empty."
     )
-    meta: MetaSettings
+    meta: MetaSettings = Field(
+        description="The meta database: who the owners are, where they live."
+    )
     industries: dict[Name, IndustrySettings] = Field(
         min_length=1,
         description="Industries by name; a new one is a new entry here and nothing else.",

@@ -1,0 +1,78 @@
+"""From settings to what routing and pools read: the snapshot, and the login of each database."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from gateway.router.slots import SLOTS, even_ranges
+from gateway.router.topology import Endpoint, Industry, Role, Shard, Snapshot
+from gateway.settings import dsn
+from gateway.settings.checks import database_urls
+from gateway.settings.dsn import Dsn
+from gateway.settings.model import IndustrySettings, Settings
+from gateway.settings.shards import META, shard_names, slot_ranges
+
+
+def build_snapshot(settings: Settings, epoch: int) -> Snapshot:
+    """The topology of checked settings, numbered ``epoch``.
+
+    A primary's endpoint has its shard's name, a replica's is ``<shard>-replica-<n>``, n from 1.
+    """
+    meta = _shard(META, None, settings.meta.primary, settings.meta.replicas)
+    industries = {name: _industry(name, industry) for name, industry in settings.industries.items()}
+    shards = {shard.name: shard for industry in industries.values() for shard in industry.shards}
+    return Snapshot(
+        epoch=epoch,
+        meta=meta,
+        industries=industries,
+        shards={META: meta, **shards},
+        console_database=settings.console.database,
+    )
+
+
+def credentials(settings: Settings) -> dict[tuple[str, int, str], Dsn]:
+    """How to log in to each database, by ``Endpoint.address``; the first URL of a place counts.
+
+    Checked settings have the same login in all URLs of a place. Holds passwords.
+    """
+    found: dict[tuple[str, int, str], Dsn] = {}
+    for _, url in database_urls(settings):
+        parsed = dsn.parse(url)
+        found.setdefault(parsed.address, parsed)
+    return found
+
+
+def _industry(name: str, settings: IndustrySettings) -> Industry:
+    shards = tuple(
+        _shard(shard_name, name, shard.primary, shard.replicas)
+        for shard_name, shard in zip(shard_names(name, settings), settings.shards, strict=True)
+    )
+    return Industry(name, shards, _slot_map(settings))
+
+
+def _slot_map(settings: IndustrySettings) -> tuple[int, ...]:
+    """The shard's index for each slot: as the shards name them, else split evenly in order."""
+    slot_map = [0] * SLOTS
+    for index, even in enumerate(even_ranges(len(settings.shards))):
+        slots = settings.shards[index].slots
+        ranges = [(first, last + 1) for first, last in slot_ranges(slots)] if slots else [even]
+        for first, end in ranges:
+            slot_map[first:end] = [index] * (end - first)
+    return tuple(slot_map)
+
+
+def _shard(name: str, industry: str | None, primary: SecretStr, replicas: list[SecretStr]) -> Shard:
+    return Shard(
+        name=name,
+        industry=industry,
+        primary=_endpoint(name, primary, Role.PRIMARY),
+        replicas=tuple(
+            _endpoint(f"{name}-replica-{number}", url, Role.REPLICA)
+            for number, url in enumerate(replicas, start=1)
+        ),
+    )
+
+
+def _endpoint(name: str, url: SecretStr, role: Role) -> Endpoint:
+    parsed = dsn.parse(url.get_secret_value())
+    return Endpoint(name, parsed.host, parsed.port, parsed.database, role)

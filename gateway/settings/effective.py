@@ -1,0 +1,14 @@
+"""What holds in the end where one level of the settings overrides another."""
+
+from __future__ import annotations
+
+from gateway.settings.model import Pool, Settings
+
+
+def pool_limits(settings: Settings, industry: str | None) -> Pool:
+    """The pool limits of an industry, or of the meta database for None: its own, else `pool`'s.
+
+    Raises KeyError for an industry that the settings don't have.
+    """
+    own = settings.meta.pool if industry is None else settings.industries[industry].pool
+    return settings.pool.model_copy(update=own.model_dump(exclude_none=True))
