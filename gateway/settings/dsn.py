@@ -17,6 +17,8 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 PORT_DEFAULT = 5432
+SYSTEM_ROOTS = "system"
+"""The sslrootcert that means the certificates the operating system trusts; implies verify-full."""
 
 _SCHEMES = ("postgresql://", "postgres://")
 _KNOWN = (
@@ -179,14 +181,15 @@ def _parameters(query: str) -> dict[str, str]:
 
 def _build(parts: dict[str, str]) -> Dsn:
     user = parts.get("user") or _system_user()
-    _check_ssl_files(parts)
+    sslmode = _sslmode(parts)
+    _check_ssl_files(parts, sslmode)
     return Dsn(
         host=_host(parts["host"]),
         port=_port(parts.get("port", "")),
         database=parts["dbname"] or user,
         user=user,
         password=parts.get("password", ""),
-        sslmode=_sslmode(parts),
+        sslmode=sslmode,
         sslrootcert=parts.get("sslrootcert") or None,
         sslcert=parts.get("sslcert") or None,
         sslkey=parts.get("sslkey") or None,
@@ -233,7 +236,8 @@ def _port(text: str) -> int:
 def _sslmode(parts: dict[str, str]) -> SslMode:
     mode = _choice(SslMode, "sslmode", parts)
     if "ssl" not in parts:
-        return mode or SslMode.PREFER
+        system = parts.get("sslrootcert") == SYSTEM_ROOTS
+        return mode or (SslMode.VERIFY_FULL if system else SslMode.PREFER)
     # JDBC's way to ask for TLS; libpq reads exactly this one form of it.
     if parts["ssl"] != "true" or mode is not None:
         raise ValueError("'ssl' should be written as sslmode, such as sslmode=require")
@@ -252,9 +256,14 @@ def _choice(kind: type[_Choice], key: str, parts: dict[str, str]) -> _Choice | N
     return kind(parts[key])
 
 
-def _check_ssl_files(parts: dict[str, str]) -> None:
-    if bool(parts.get("sslcert")) != bool(parts.get("sslkey")):
-        raise ValueError("sslcert and sslkey should be given together")
+def _check_ssl_files(parts: dict[str, str], mode: SslMode) -> None:
+    root = parts.get("sslrootcert")
+    if parts.get("sslkey") and not parts.get("sslcert"):
+        raise ValueError("sslkey needs an sslcert")
+    if root == SYSTEM_ROOTS and mode is not SslMode.VERIFY_FULL:
+        raise ValueError("sslrootcert=system goes with sslmode=verify-full only")
+    if mode in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL) and not root:
+        raise ValueError(f"sslmode={mode} needs an sslrootcert: a file, or system")
 
 
 def _connect_timeout(text: str) -> int | None:
