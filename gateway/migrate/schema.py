@@ -1,0 +1,47 @@
+"""The SQL files of the package: which belong to which database, read with their includes."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
+
+META = "meta.sql"
+INDUSTRY = "industry.sql"
+
+_INCLUDE = re.compile(r"^\\ir[ \t]+(\S+)[ \t]*$", re.MULTILINE)
+
+
+def extras_of(industry: str) -> list[str]:
+    """The industry's own file, if it has one: ``industry/law.sql`` for LAW."""
+    name = f"industry/{industry.lower()}.sql"
+    return [name] if _file(name).is_file() else []
+
+
+def read(name: str) -> str:
+    r"""The text of a file below gateway/migrate/sql, with each ``\ir other`` replaced by its text.
+
+    ``\ir`` is psql's: a path relative to the including file. Raises FileNotFoundError.
+    """
+    folder = PurePosixPath(name).parent
+    return _INCLUDE.sub(
+        lambda include: read(_normal(folder / include[1])), _file(name).read_text(encoding="utf-8")
+    )
+
+
+def _file(name: str) -> Traversable:
+    return files("gateway.migrate").joinpath("sql", *PurePosixPath(name).parts)
+
+
+def _normal(path: PurePosixPath) -> str:
+    """``path`` without ``..``; one that leaves the folder of SQL files is an error."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part != "..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+        else:
+            raise FileNotFoundError(f"{path} is outside the folder of SQL files")
+    return "/".join(parts)

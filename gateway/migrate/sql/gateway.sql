@@ -1,0 +1,142 @@
+-- The gateway's directory, kept in the meta database beside "User": who may log in, who may act for
+-- whom, and where an owner lives. Triggers tell every gateway instance about each change.
+-- Safe to run again. It needs of the existing schema only "User" ("id", "industry").
+
+CREATE SCHEMA IF NOT EXISTS gateway;
+
+-- What a client authenticates as.
+CREATE TABLE IF NOT EXISTS gateway.login (
+    name        text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 255),
+    kind        text NOT NULL CHECK (kind IN ('owner', 'service', 'operator')),
+    verifier    text NOT NULL DEFAULT '',   -- as PostgreSQL stores it; empty: no password
+    owner_id    text CHECK (octet_length(owner_id) BETWEEN 1 AND 255),
+    valid_until timestamptz,
+    disabled    boolean NOT NULL DEFAULT false,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT login_owner_only_for_owners CHECK ((kind = 'owner') = (owner_id IS NOT NULL))
+);
+CREATE INDEX IF NOT EXISTS login_owner_id_idx ON gateway.login (owner_id);
+
+-- Keys accepted in place of the password. Only the SHA-256 of a key is kept, in hex.
+CREATE TABLE IF NOT EXISTS gateway.api_key (
+    id          text PRIMARY KEY CHECK (octet_length(id) BETWEEN 1 AND 255),
+    login       text NOT NULL REFERENCES gateway.login (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    hash        text NOT NULL UNIQUE CHECK (hash ~ '^[0-9a-f]{64}$'),
+    valid_until timestamptz,
+    disabled    boolean NOT NULL DEFAULT false,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS api_key_login_idx ON gateway.api_key (login);
+
+-- Whom a service login may act for: everyone, the owners of an agency, or one owner.
+CREATE TABLE IF NOT EXISTS gateway.login_grant (
+    login text NOT NULL REFERENCES gateway.login (name) ON UPDATE CASCADE ON DELETE CASCADE,
+    scope text NOT NULL CHECK (scope IN ('all', 'agency', 'owner')),
+    value text CHECK (octet_length(value) BETWEEN 1 AND 255),
+    CONSTRAINT login_grant_value_unless_all CHECK ((scope = 'all') = (value IS NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS login_grant_once
+    ON gateway.login_grant (login, scope, coalesce(value, ''));
+
+-- Where an owner lives when that is not what its hash slot says. The epoch grows with each move.
+CREATE TABLE IF NOT EXISTS gateway.placement (
+    owner_id text PRIMARY KEY CHECK (octet_length(owner_id) BETWEEN 1 AND 255),
+    shard    text NOT NULL,
+    epoch    bigint NOT NULL DEFAULT 1 CHECK (epoch > 0)
+);
+
+-- Owners as the router wants them. The index serves `WHERE id = $1` on the view.
+CREATE INDEX IF NOT EXISTS user_id_text_idx ON "User" (("id"::text));
+CREATE OR REPLACE VIEW gateway.owner AS
+    SELECT u."id"::text       AS id,
+           u."industry"::text AS industry,
+           p.shard            AS shard,
+           coalesce(p.epoch, 0) AS epoch
+      FROM "User" u
+      LEFT JOIN gateway.placement p ON p.owner_id = u."id"::text;
+
+-- An owner's hash slot, 0 to 1023; the twin of slot_of() in gateway/router/slots.py.
+CREATE OR REPLACE FUNCTION gateway.slot(owner_id text) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (('x' || substr(md5(owner_id), 1, 8))::bit(32)::bigint % 1024)::integer;
+
+-- Sends `<what>:<key>` on channel gateway_invalidate, for the key before and after the change. Its
+-- arguments are <what> and the name of the key column. NOTIFY leaves with the commit, not before.
+CREATE OR REPLACE FUNCTION gateway.notify_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+    channel CONSTANT text := 'gateway_invalidate';
+    keys    text[] := '{}';
+    payload text;
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        PERFORM pg_notify(channel, 'all');
+        RETURN NULL;
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        keys := keys || (to_jsonb(OLD) ->> TG_ARGV[1]);
+    END IF;
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        keys := keys || (to_jsonb(NEW) ->> TG_ARGV[1]);
+    END IF;
+    FOR payload IN SELECT DISTINCT TG_ARGV[0] || ':' || key FROM unnest(keys) AS key LOOP
+        -- PostgreSQL refuses payloads of 8000 bytes and more.
+        PERFORM pg_notify(channel, CASE WHEN octet_length(payload) < 8000 THEN payload ELSE 'all' END);
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE ON gateway.login
+    FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('login', 'name');
+CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON gateway.login
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
+
+CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE ON gateway.api_key
+    FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('login', 'login');
+CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON gateway.api_key
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
+
+CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE ON gateway.login_grant
+    FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('login', 'login');
+CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON gateway.login_grant
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
+
+CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE ON gateway.placement
+    FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'owner_id');
+CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON gateway.placement
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
+
+CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR DELETE ON "User"
+    FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'id');
+CREATE OR REPLACE TRIGGER gateway_notify_update AFTER UPDATE ON "User"
+    FOR EACH ROW
+    WHEN ((OLD."id", OLD."industry") IS DISTINCT FROM (NEW."id", NEW."industry"))
+    EXECUTE FUNCTION gateway.notify_change('owner', 'id');
+CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON "User"
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
+
+-- The least the gateway's look-ups need, as a group role for the login role named in the meta URL:
+-- GRANT gateway_directory TO <role>. Left out where the provisioning role may not create roles.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gateway_directory') THEN
+        CREATE ROLE gateway_directory NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE NOTICE 'role gateway_directory left out: no right to create roles';
+END
+$$;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'gateway_directory') THEN
+        GRANT USAGE ON SCHEMA gateway TO gateway_directory;
+        GRANT SELECT ON gateway.login, gateway.api_key, gateway.login_grant, gateway.placement,
+            gateway.owner TO gateway_directory;
+    END IF;
+END
+$$;

@@ -1,0 +1,1 @@
+\ir ../extras/patient.sql
