@@ -15,6 +15,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def wall_clock() -> float:
+    """Seconds since 1970 UTC, for comparing with dates that people set."""
+    return time.time()
+
+
 def jittered(value: float, fraction: float) -> float:
-    """``value`` spread evenly over plus and minus ``fraction`` of it, so that peers don't act at once."""
+    """``value`` give or take up to ``fraction`` of it, so that peers don't act at once."""
     return value * random.uniform(1.0 - fraction, 1.0 + fraction)

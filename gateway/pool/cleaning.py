@@ -1,0 +1,88 @@
+"""Bringing a server back to its first state after its client left without an end.
+
+It stands in for the client: the running statement is let end or is cancelled, an open transaction
+is rolled back, and DISCARD ALL takes away what the session held.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.pool.server import IDLE, Answer, ServerConnection, SilentClient
+from gateway.protocol import messages, replies
+from gateway.protocol.replies import Expected
+
+_OUTPUT_MAX_BYTES = 4096
+"""PostgreSQL stops a statement when it can't send its rows; beyond this much, so do we."""
+
+
+class Cleaner(Protocol):
+    """Who ordered the cleaning."""
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Stop what the server runs."""
+
+    def cleaning_goes_on(self, server: ServerConnection) -> None:
+        """The client's statement is over."""
+
+    def cleaned(self, server: ServerConnection) -> None:
+        """The server is in its first state."""
+
+    def unclean(self, server: ServerConnection) -> None:
+        """It can't be brought there."""
+
+
+class Cleaning(SilentClient):
+    """One cleaning of one server; also the client that its last replies go to."""
+
+    __slots__ = ("_cleaner", "_output_bytes", "_server")
+
+    def __init__(self, server: ServerConnection, cleaner: Cleaner) -> None:
+        self._server = server
+        self._cleaner = cleaner
+        self._output_bytes = 0
+
+    def begin(self, sync_due: bool) -> None:
+        """Bring the protocol to a ReadyForQuery; ``sync_due`` when the client owes a Sync."""
+        server = self._server
+        server.link(self, 0)
+        if server.replies.copy_in:
+            server.replies.copy_ended()
+            server.write(messages.COPY_FAIL)
+        if sync_due:
+            server.replies.expect(Expected(replies.SYNC))
+            server.write(messages.SYNC)
+        if server.replies.idle:
+            self.server_ready(server.status)
+
+    # --- LinkedClient ---
+
+    def server_ready(self, status: int) -> None:
+        self._server.client = None
+        self._cleaner.cleaning_goes_on(self._server)
+        if status == IDLE:
+            self._server.ask("DISCARD ALL", self._discarded)
+        else:
+            self._server.ask("ROLLBACK", self._rolled_back)
+
+    def forward(self, data: bytes) -> None:
+        before = self._output_bytes
+        self._output_bytes += len(data)
+        if before <= _OUTPUT_MAX_BYTES < self._output_bytes:
+            self._cleaner.cancel(self._server)
+
+    # --- the answers to our own queries ---
+
+    def _rolled_back(self, answer: Answer) -> None:
+        if answer.error is not None or self._server.status != IDLE:
+            self._cleaner.unclean(self._server)
+        else:
+            self._server.ask("DISCARD ALL", self._discarded)
+
+    def _discarded(self, answer: Answer) -> None:
+        if answer.error is not None:
+            self._cleaner.unclean(self._server)
+            return
+        self._server.settings = ()
+        self._server.dirty = False
+        self._cleaner.cleaned(self._server)

@@ -1,0 +1,372 @@
+"""One pool at work: carries out what its core decides. Opens, cleans, cancels, closes.
+
+Nothing here runs per statement but `acquire` and `release`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.clock import Clock, jittered
+from gateway.errors import ConnectFailed, GatewayError, PoolExhausted, ShuttingDown
+from gateway.net.connect import send_cancel
+from gateway.pool.cleaning import Cleaning
+from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.server import ServerConnection
+from gateway.settings.dsn import Dsn
+from gateway.settings.model import Pool as PoolSettings
+
+_log = logging.getLogger(__name__)
+
+_JITTER = 0.1
+_GRACE_AFTER_CLIENT_S = 1.0
+"""How long a statement may go on whose client has left, before it is cancelled."""
+
+
+_SHUT_POLL_MS = 10
+
+
+class Waiter(Hashable, Protocol):
+    """Whoever waits for a server. Called at most once per wait."""
+
+    def granted(self, server: ServerConnection) -> None:
+        """The server is the waiter's until it is released."""
+
+    def refused(self, error: GatewayError) -> None:
+        """There will be none."""
+
+
+@dataclass(slots=True)
+class PoolCounters:
+    """Totals since the start, as plain integers."""
+
+    checkouts: int = 0
+    waits: int = 0
+    wait_us: int = 0
+    timeouts: int = 0
+    rejections: int = 0
+    opened: int = 0
+    open_failures: int = 0
+    lost: int = 0
+    cleaned: int = 0
+    cancels: int = 0
+
+
+OpenConnection = Callable[[float], Awaitable[ServerConnection]]
+"""Opens a server connection in at most so many seconds. Raises ConnectFailed."""
+
+
+class Pool:
+    """Connections to one endpoint, database and role."""
+
+    def __init__(
+        self,
+        name: str,
+        dsn: Dsn,
+        limits: PoolSettings,
+        open_connection: OpenConnection,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.dsn = dsn
+        self.limits = limits
+        self.core: PoolCore[ServerConnection, Waiter] = PoolCore(
+            limits.min, limits.max, limits.queue_max
+        )
+        self.counters = PoolCounters()
+        self.last_error = ""
+        self.greeting: dict[bytes, bytes] = {}
+        """The parameters a fresh server reports, once one is known."""
+        self._open_connection = open_connection
+        self._clock = clock
+        self._failures = 0
+        self._retry_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines: dict[ServerConnection, float] = {}
+        """When to give up on a server that is cleaned or closed, on the clock."""
+
+    # --- clients ---
+
+    def acquire(self, waiter: Waiter) -> ServerConnection | None:
+        """A server at once, or None and ``waiter`` is told later. Raises PoolExhausted."""
+        server = self.core.checkout()
+        if server is not None:
+            self.counters.checkouts += 1
+            return server
+        if self.core.retired:
+            raise ShuttingDown(f"the pool {self.name} is being closed")
+        try:
+            self.core.enqueue(waiter, self._clock())
+        except PoolExhausted:
+            self.counters.rejections += 1
+            raise
+        self.counters.waits += 1
+        self._open_wanted()
+        return None
+
+    def give_up(self, waiter: Waiter) -> None:
+        """The waiter left; it will not be called."""
+        self.core.leave(waiter)
+
+    def release(self, server: ServerConnection) -> None:
+        """The client is done and the session is as the next one may find it."""
+        server.unlink()
+        server.used_at = self._clock()
+        if server.lost or server.closing:
+            return
+        if server.cancels:
+            self.core.to_cleaning(server)
+            self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
+        elif self._unwanted(server):
+            self._close(server)
+        else:
+            self._settle(server, ServerState.BUSY)
+
+    def abandon(self, server: ServerConnection, *, mid_message: bool, sync_due: bool) -> None:
+        """The client left without an end: bring the server back to its first state, or close it.
+
+        ``mid_message``: a message was sent in part only. ``sync_due``: extended messages were sent
+        without a Sync behind them.
+        """
+        server.unlink()
+        server.used_at = self._clock()
+        if server.lost or server.closing:
+            return
+        if mid_message or server.replies.doubtful:
+            self._cancel_and_close(server)
+            return
+        self.core.to_cleaning(server)
+        self._deadlines[server] = self._clock() + _GRACE_AFTER_CLIENT_S
+        Cleaning(server, self).begin(sync_due)
+
+    def cleaned(self, server: ServerConnection) -> None:
+        """In its first state again; it is handed on once no cancel can hit it any more."""
+        if server.lost or server.closing or server.cancels:
+            return
+        self._deadlines.pop(server, None)
+        if self._unwanted(server):
+            self._close(server)
+        else:
+            self._settle(server, ServerState.CLEANING)
+
+    def cleaning_goes_on(self, server: ServerConnection) -> None:
+        """The running statement is over; what is left to do gets its own time."""
+        self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
+
+    def unclean(self, server: ServerConnection) -> None:
+        """The server can't be brought back to its first state."""
+        if not server.lost and not server.closing:
+            self._close(server)
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Ask the server to stop what it runs; it is not handed on before that is over."""
+        self.counters.cancels += 1
+        server.cancels += 1
+        self._spawn(self._send_cancel(server))
+
+    # --- upkeep ---
+
+    def tick(self) -> None:
+        """Look at everything that depends on time; called a few times a second."""
+        now = self._clock()
+        self._refuse_overdue(now)
+        self._close_stuck(now)
+        self._close_old(now)
+        self._open_wanted()
+
+    def resize(self, limits: PoolSettings) -> None:
+        """New limits, from now on; a lowered bound is met as servers come free."""
+        self.limits = limits
+        self.core.minimum = limits.min
+        self.core.maximum = limits.max
+        self.core.queue_max = limits.queue_max
+        for server in self.core.servers(ServerState.IDLE)[: self.core.surplus()]:
+            self._close(server)
+        self._open_wanted()
+
+    def retire(self) -> None:
+        """Take no new clients; close every server as it comes free."""
+        self.core.retired = True
+        self.core.minimum = 0
+        for server in self.core.servers(ServerState.IDLE):
+            self._close(server)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing left: no server, nobody waiting."""
+        return not self.core.total and not self.core.queue
+
+    async def shut(self) -> None:
+        """Close everything now, and wait until the connections are gone or time is up."""
+        self.retire()
+        for waiter in list(self.core.queue):
+            self.core.leave(waiter)
+            waiter.refused(ShuttingDown("the gateway is shutting down"))
+        for state in ServerState:
+            for server in self.core.servers(state):
+                self._close(server)
+        for task in list(self._tasks):
+            task.cancel()
+        for _ in range(self.limits.clean_timeout_ms // _SHUT_POLL_MS):
+            if not self.core.total:
+                return
+            await asyncio.sleep(_SHUT_POLL_MS / 1000)
+        for server in self.core.servers(ServerState.CLOSING):
+            server.abort()
+
+    # --- opening ---
+
+    def _open_wanted(self) -> None:
+        wanted = self.core.opens_wanted()
+        if wanted <= 0 or self._clock() < self._retry_at:
+            return
+        if self._failures:
+            wanted = 1
+        for _ in range(wanted):
+            self.core.opening += 1
+            self._spawn(self._open())
+
+    async def _open(self) -> None:
+        began = self._clock()
+        try:
+            server = await self._open_connection(self.limits.connect_timeout_ms / 1000)
+        except ConnectFailed as error:
+            self.core.opening -= 1
+            self._open_failed(error, began)
+            return
+        except BaseException:
+            self.core.opening -= 1
+            raise
+        self._opened(server)
+
+    def _opened(self, server: ServerConnection) -> None:
+        if self._failures:
+            _log.info("%s: connected again", self.name)
+        self._failures = 0
+        self._retry_at = 0.0
+        self.counters.opened += 1
+        self.greeting = dict(server.parameters)
+        server.life_ends_at = server.opened_at + jittered(self.limits.server_lifetime_s, _JITTER)
+        self.core.opened(server)
+        server.on_lost(self._lost)
+        if self.core.retired:
+            self._close(server)
+        else:
+            self._settle(server, ServerState.BUSY)
+
+    def _open_failed(self, error: ConnectFailed, began: float) -> None:
+        self.counters.open_failures += 1
+        self.last_error = error.message
+        self._failures += 1
+        pause_ms = min(
+            self.limits.connect_backoff_max_ms,
+            self.limits.connect_backoff_min_ms * 2 ** min(self._failures - 1, 16),
+        )
+        self._retry_at = self._clock() + jittered(pause_ms / 1000, _JITTER)
+        if self._failures == 1:
+            _log.error("%s: %s", self.name, error.message)
+        if not self.core.live and not self.core.opening:
+            self._refuse_those_before(began, error)
+
+    def _refuse_those_before(self, began: float, error: ConnectFailed) -> None:
+        """Nobody else can serve those who waited through a whole failed connect."""
+        for waiter in self.core.overdue(began):
+            waiter.refused(error)
+
+    # --- what becomes of a server ---
+
+    def _settle(self, server: ServerConnection, state: ServerState) -> None:
+        queued_at = next(iter(self.core.queue.values()), None)
+        waiter = self.core.settle(server, state)
+        if waiter is not None:
+            assert queued_at is not None
+            self.counters.checkouts += 1
+            self.counters.wait_us += int((self._clock() - queued_at) * 1e6)
+            waiter.granted(server)
+
+    def _unwanted(self, server: ServerConnection) -> bool:
+        return (
+            self.core.retired
+            or self.core.total > self.core.maximum
+            or self._clock() >= server.life_ends_at
+        )
+
+    def _close(self, server: ServerConnection) -> None:
+        self.core.to_closing(server)
+        self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
+        server.close()
+
+    def _cancel_and_close(self, server: ServerConnection) -> None:
+        """For a server out of step: stop what it runs, so that it is soon gone."""
+        self.cancel(server)
+        self._close(server)
+
+    def _lost(self, server: ServerConnection) -> None:
+        if not server.closing:
+            self.counters.lost += 1
+            self.last_error = server.last_error or "the server closed the connection"
+            _log.warning("%s: lost server %d: %s", self.name, server.pid, self.last_error)
+        self._deadlines.pop(server, None)
+        self.core.gone(server)
+        self._open_wanted()
+
+    # --- cancel ---
+
+    async def _send_cancel(self, server: ServerConnection) -> None:
+        try:
+            await send_cancel(
+                self.dsn, server.pid, server.secret, self.limits.connect_timeout_ms / 1000
+            )
+        except GatewayError as error:
+            _log.warning("%s: cancel of server %d failed: %s", self.name, server.pid, error.message)
+        finally:
+            server.cancels -= 1
+            self._cancel_over(server)
+
+    def _cancel_over(self, server: ServerConnection) -> None:
+        if server in self._deadlines and server.client is None and server.replies.idle:
+            self.cleaned(server)
+
+    # --- time ---
+
+    def _refuse_overdue(self, now: float) -> None:
+        wait_s = self.limits.queue_timeout_ms / 1000
+        for waiter in self.core.overdue(now - wait_s):
+            self.counters.timeouts += 1
+            cause = f" Last error: {self.last_error}" if self._failures else ""
+            waiter.refused(
+                PoolExhausted(
+                    f"no database connection came free in {wait_s:g} s.{cause}",
+                    hint="Raise pool.max or pool.queue_timeout_ms, or shorten transactions.",
+                )
+            )
+
+    def _close_stuck(self, now: float) -> None:
+        """Servers that did not come clean, or did not go, in time."""
+        for server, deadline in list(self._deadlines.items()):
+            if now < deadline:
+                continue
+            if server.closing:
+                server.abort()
+                del self._deadlines[server]
+            else:
+                self._cancel_and_close(server)
+
+    def _close_old(self, now: float) -> None:
+        idle_s = jittered(self.limits.server_idle_timeout_s, _JITTER)
+        spare = self.core.live - self.core.minimum
+        for server in self.core.servers(ServerState.IDLE):
+            if now >= server.life_ends_at:
+                self._close(server)
+            elif spare > 0 and now - server.used_at > idle_s:
+                self._close(server)
+                spare -= 1
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

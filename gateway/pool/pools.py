@@ -1,0 +1,96 @@
+"""All pools of a worker, by endpoint and role; made when first used, changed by a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gateway.clock import Clock
+from gateway.net.tls import ClientContexts
+from gateway.pool.login import Opening, open_connection
+from gateway.pool.pool import Pool
+from gateway.pool.server import ServerConnection
+from gateway.protocol.scram import KeyCache
+from gateway.router.topology import Endpoint
+from gateway.settings.dsn import Dsn
+from gateway.settings.model import Pool as PoolSettings
+from gateway.settings.model import RoleCredentials
+
+PoolKey = tuple[tuple[str, int, str], str]
+"""Address and database role: endpoints with the same one share a pool and its bound."""
+
+
+class Pools:
+    """The pools in use, and those being retired."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pools: dict[PoolKey, Pool] = {}
+        self._retired: list[Pool] = []
+        self._credentials: dict[tuple[str, int, str], Dsn] = {}
+        self._limits: dict[tuple[str, int, str], PoolSettings] = {}
+        self._operator: RoleCredentials | None = None
+        self._opening = Opening(clock, KeyCache(), ClientContexts())
+
+    def configure(
+        self,
+        credentials: dict[tuple[str, int, str], Dsn],
+        limits: dict[tuple[str, int, str], PoolSettings],
+        operator: RoleCredentials | None,
+    ) -> None:
+        """New settings: pools grow or shrink; one whose endpoint or login changed is retired."""
+        self._credentials, self._limits, self._operator = credentials, limits, operator
+        self._opening = replace(self._opening, contexts=ClientContexts())
+        for key, pool in list(self._pools.items()):
+            address, user = key
+            if self._dsn(address, user) == pool.dsn:
+                pool.resize(limits[address])
+                continue
+            del self._pools[key]
+            pool.retire()
+            self._retired.append(pool)
+
+    def get(self, endpoint: Endpoint, *, operator: bool = False) -> Pool:
+        """The pool to use for ``endpoint``. Raises KeyError for one that is not configured."""
+        address = endpoint.address
+        user = self._credentials[address].user
+        if operator and self._operator is not None:
+            user = self._operator.user
+        pool = self._pools.get((address, user))
+        return pool if pool is not None else self._make(endpoint, user)
+
+    def __iter__(self) -> Iterator[Pool]:
+        yield from self._pools.values()
+        yield from self._retired
+
+    def tick(self) -> None:
+        """Upkeep of every pool."""
+        for pool in self:
+            pool.tick()
+        self._retired = [pool for pool in self._retired if not pool.empty]
+
+    async def shut(self) -> None:
+        """Close every server connection."""
+        for pool in list(self):
+            await pool.shut()
+
+    def _make(self, endpoint: Endpoint, user: str) -> Pool:
+        address = endpoint.address
+        dsn = self._dsn(address, user)
+        assert dsn is not None
+
+        async def opener(timeout_s: float) -> ServerConnection:
+            return await open_connection(dsn, self._opening, timeout_s)
+
+        name = f"{endpoint.name}/{user}"
+        pool = Pool(name, dsn, self._limits[address], opener, self._clock)
+        self._pools[(address, user)] = pool
+        return pool
+
+    def _dsn(self, address: tuple[str, int, str], user: str) -> Dsn | None:
+        dsn = self._credentials.get(address)
+        if dsn is None or dsn.user == user:
+            return dsn
+        if self._operator is not None and self._operator.user == user:
+            return replace(dsn, user=user, password=self._operator.password.get_secret_value())
+        return None

@@ -1,0 +1,413 @@
+"""One connection to a PostgreSQL, logged in: its replies go to the client linked to it.
+
+Hot path: the bytes of a chunk go on in one piece; only messages that change what is owed, or that
+nobody may see, are looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
+from gateway.protocol import messages, replies
+from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
+from gateway.protocol.replies import Expected, Replies
+
+IDLE = ord("I")
+"""ReadyForQuery's status outside of a transaction."""
+
+_WHOLE_MAX_BYTES = 1024 * 1024
+"""Messages that must be seen whole are streamed, unseen, beyond this."""
+
+Setting = tuple[str, str]
+
+
+class LinkedClient(Protocol):
+    """What a server connection needs of the client it serves."""
+
+    def forward(self, data: bytes) -> None:
+        """Bytes for the client, whole messages or parts of big ones, in order."""
+
+    def server_ready(self, status: int) -> None:
+        """Nothing is owed any more; ``status`` is ReadyForQuery's."""
+
+    def server_reported(self, name: bytes, value: bytes) -> None:
+        """A ParameterStatus for the client went by."""
+
+    def server_failed(self, fields: dict[str, str]) -> None:
+        """An ErrorResponse for the client goes by; ``fields`` by their one-letter code."""
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        """The connection has ended; it is no longer linked."""
+
+    def server_full(self) -> None:
+        """The server takes no more for now."""
+
+    def server_drained(self) -> None:
+        """The server takes more again."""
+
+
+class SilentClient:
+    """A linked client of the gateway's own, that hears nothing; the base of those that do."""
+
+    def forward(self, data: bytes) -> None:
+        pass
+
+    def server_ready(self, status: int) -> None:
+        pass
+
+    def server_reported(self, name: bytes, value: bytes) -> None:
+        pass
+
+    def server_failed(self, fields: dict[str, str]) -> None:
+        pass
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        pass
+
+    def server_full(self) -> None:
+        pass
+
+    def server_drained(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back for a query the gateway put in itself."""
+
+    rows: list[list[bytes | None]] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+
+class ServerConnection(asyncio.Protocol):
+    """A PostgreSQL connection after its login."""
+
+    __slots__ = (
+        "_held",
+        "_owner_lost",
+        "_skip",
+        "_skip_silent",
+        "cancels",
+        "client",
+        "client_number",
+        "closing",
+        "dirty",
+        "last_error",
+        "life_ends_at",
+        "lost",
+        "opened_at",
+        "parameters",
+        "pid",
+        "replies",
+        "secret",
+        "settings",
+        "status",
+        "transport",
+        "used_at",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        pid: int,
+        secret: bytes,
+        parameters: dict[bytes, bytes],
+        now: float,
+    ) -> None:
+        self.transport = transport
+        self.pid = pid
+        self.secret = secret
+        self.parameters = parameters
+        self.replies = Replies()
+        self.status = IDLE
+        self.client: LinkedClient | None = None
+        self.client_number = 0
+        self.settings: tuple[Setting, ...] = ()
+        """What of the session's settings differs from a fresh connection's, as replayed."""
+        self.dirty = False
+        """Something may be left in the session that only a cleaning takes away."""
+        self.cancels = 0
+        """Cancel requests under way: until they are over it may hit whoever is linked."""
+        self.closing = False
+        self.lost = False
+        self.last_error = ""
+        self.opened_at = now
+        self.used_at = now
+        self.life_ends_at = 0.0
+        self._owner_lost: Callable[[ServerConnection], None] | None = None
+        self._held = b""
+        self._skip = 0
+        self._skip_silent = False
+
+    def on_lost(self, callback: Callable[[ServerConnection], None]) -> None:
+        """Whom to tell, once, when the connection has ended."""
+        self._owner_lost = callback
+
+    # --- the client's side ---
+
+    def link(self, client: LinkedClient, number: int) -> None:
+        """Replies go to ``client`` from now on; ``number`` names it in views."""
+        self.client = client
+        self.client_number = number
+
+    def unlink(self) -> None:
+        """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
+        self.client = None
+        self.client_number = 0
+        self.transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; what they are owed must be in ``replies`` before."""
+        if not self.lost:
+            self.transport.write(data)
+
+    def ask(self, sql: str, on_answer: Callable[[Answer], None]) -> None:
+        """Run a query of the gateway's own; its answer reaches nobody else.
+
+        ``on_answer`` is not called when the connection ends before.
+        """
+        self.write(self.prepare_ask(sql, on_answer))
+
+    def prepare_ask(self, sql: str, on_answer: Callable[[Answer], None]) -> bytes:
+        """As `ask`, but returns the bytes, to be sent in one write with what follows."""
+        answer = Answer()
+
+        def on_message(tag: int, body: bytes) -> None:
+            if tag == _D:
+                answer.rows.append(messages.read_data_row(body))
+            elif tag == _E:
+                answer.error = answer.error or messages.read_fields(body)
+            elif tag == _Z:
+                on_answer(answer)
+
+        self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
+        return messages.query(sql)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Say goodbye and let the server hang up, so that it is gone when we hear of it."""
+        if self.closing or self.lost:
+            return
+        self.closing = True
+        self.client = None
+        self.transport.resume_reading()
+        if not self._in_step():
+            self._hang_up()
+            return
+        self.transport.write(messages.TERMINATE)
+
+    def _in_step(self) -> bool:
+        return self.replies.idle and not self._skip
+
+    def _hang_up(self) -> None:
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        self.closing = True
+        self.transport.abort()
+
+    # --- asyncio.Protocol ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if self.closing:
+            return
+        try:
+            self._scan(data)
+        except GatewayError as error:
+            self.last_error = error.message
+            self.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        client, self.client = self.client, None
+        if client is not None:
+            client.server_lost(self._loss(exc))
+        if self._owner_lost is not None:
+            self._owner_lost(self)
+            self._owner_lost = None
+
+    def _loss(self, exc: Exception | None) -> ServerUnavailable:
+        cause = self.last_error or (str(exc) if exc else "the server closed the connection")
+        return ServerUnavailable(
+            f"the connection to the database was lost: {cause}",
+            hint="Nothing more is known of the running transaction: check before you repeat it.",
+        )
+
+    def pause_writing(self) -> None:
+        if self.client is not None:
+            self.client.server_full()
+
+    def resume_writing(self) -> None:
+        if self.client is not None:
+            self.client.server_drained()
+
+    # --- the relay ---
+
+    def _scan(self, data: bytes) -> None:
+        """Walk the messages of a chunk; forward all but the silent ones in as few pieces."""
+        end = len(data)
+        pos = min(self._skip, end)
+        self._skip -= pos
+        start = pos if self._skip_silent else 0
+        while True:
+            head = self.replies.head
+            silent = head is not None and head.silent
+            pos = walk(data, pos, end, ALL_TAGS if silent else _STOPS)
+            if end - pos < HEADER_BYTES:
+                break
+            following = pos + message_size(data, pos)
+            if following > end:
+                if self._must_wait(data[pos], following - pos):
+                    break
+                self._stream(data, pos, following - end, silent)
+                if silent:
+                    self._forward(data, start, pos)
+                    start = end
+                pos = end
+                break
+            tag = data[pos]
+            if silent and tag not in _FOR_EVERYBODY:
+                assert head is not None
+                self._forward(data, start, pos)
+                start = following
+                self._take_silent(head, tag, data[pos + HEADER_BYTES : following])
+            elif not self._observe(tag, data, pos, following):
+                self._forward(data, start, pos)
+                start = following
+            pos = following
+            if tag == _Z and not silent and self.replies.idle:
+                self._forward(data, start, pos)
+                start = pos
+                self._ready()
+        self._forward(data, start, pos)
+        self._held = data[pos:] if pos < end else b""
+
+    def _must_wait(self, tag: int, size: int) -> bool:
+        """Whether an incomplete message is kept until it is whole."""
+        return bool(_STOPS[tag]) and size <= _WHOLE_MAX_BYTES
+
+    def _stream(self, data: bytes, pos: int, missing: int, silent: bool) -> None:
+        """A message too big to keep: what there is of it decides, the rest passes unseen."""
+        tag = data[pos]
+        if silent:
+            raise ProtocolViolation("the server's answer to the gateway's own query is too long")
+        if _STOPS[tag]:
+            if tag not in (_E, _N):
+                raise ProtocolViolation(f"the server sent too long a message of type {chr(tag)}")
+            self._observe(tag, data, pos, len(data))
+        self._skip = missing
+        self._skip_silent = silent
+
+    def _forward(self, data: bytes, start: int, end: int) -> None:
+        if end <= start:
+            return
+        if self.client is not None:
+            whole = start == 0 and end == len(data)
+            self.client.forward(data if whole else data[start:end])
+
+    def _ready(self) -> None:
+        if self.client is not None:
+            self.client.server_ready(self.status)
+
+    def _take_silent(self, head: Expected, tag: int, body: bytes) -> None:
+        """A message of an answer to the gateway's own query."""
+        _OBSERVERS[tag](self, tag, body)
+        if head.on_message is not None:
+            head.on_message(tag, body)
+
+    def _observe(self, tag: int, data: bytes, pos: int, following: int) -> bool:
+        """Book a message that changes what is owed or known; False when no client may see it."""
+        _OBSERVERS[tag](self, tag, data[pos + HEADER_BYTES : following])
+        return tag != _A or self.client is not None
+
+    # --- what each message means; called through _OBSERVERS ---
+
+    def _on_ready(self, tag: int, body: bytes) -> None:
+        if len(body) != 1:
+            raise ProtocolViolation("a ReadyForQuery without a status")
+        self.status = body[0]
+        self.replies.on_ready()
+
+    def _on_error(self, tag: int, body: bytes) -> None:
+        fields = messages.read_fields(body)
+        self.last_error = fields.get("M", "an error without a message")
+        head = self.replies.head
+        self.replies.on_error()
+        if self.client is not None and not (head is not None and head.silent):
+            self.client.server_failed(fields)
+
+    def _on_parameter(self, tag: int, body: bytes) -> None:
+        name, value = messages.read_parameter_status(body)
+        self.parameters[name] = value
+        head = self.replies.head
+        if self.client is not None and not (head is not None and head.silent):
+            self.client.server_reported(name, value)
+
+    def _on_command_end(self, tag: int, body: bytes) -> None:
+        self.replies.on_command_end()
+
+    def _on_parse_complete(self, tag: int, body: bytes) -> None:
+        self.replies.on_reply(replies.PARSE)
+
+    def _on_bind_complete(self, tag: int, body: bytes) -> None:
+        self.replies.on_reply(replies.BIND)
+
+    def _on_close_complete(self, tag: int, body: bytes) -> None:
+        self.replies.on_reply(replies.CLOSE)
+
+    def _on_description(self, tag: int, body: bytes) -> None:
+        self.replies.on_reply(replies.DESCRIBE)
+
+    def _on_copy_in(self, tag: int, body: bytes) -> None:
+        self.replies.on_copy_in()
+
+    def _on_copy_both(self, tag: int, body: bytes) -> None:
+        self.replies.doubtful = True
+
+    def _on_other(self, tag: int, body: bytes) -> None:
+        """Rows, copy data, notices: nothing is booked."""
+
+    def _on_unexpected(self, tag: int, body: bytes) -> None:
+        raise ProtocolViolation(f"the server sent a message of type 0x{tag:02x} after its login")
+
+
+_A, _D, _E, _N, _S, _Z = b"ADENSZ"
+_FOR_EVERYBODY = frozenset([_A])
+"""Asynchronous messages that are the client's even in the middle of the gateway's own query."""
+
+_PASSED_UNSEEN = tag_set(b"DdcHNtV")
+_STOPS = bytes(1 - flag for flag in _PASSED_UNSEEN)
+"""What must be seen whole, unknown types included."""
+
+_KNOWN: dict[bytes, Callable[[ServerConnection, int, bytes], None]] = {
+    b"Z": ServerConnection._on_ready,
+    b"E": ServerConnection._on_error,
+    b"S": ServerConnection._on_parameter,
+    b"C": ServerConnection._on_command_end,
+    b"I": ServerConnection._on_command_end,
+    b"s": ServerConnection._on_command_end,
+    b"1": ServerConnection._on_parse_complete,
+    b"2": ServerConnection._on_bind_complete,
+    b"3": ServerConnection._on_close_complete,
+    b"T": ServerConnection._on_description,
+    b"n": ServerConnection._on_description,
+    b"G": ServerConnection._on_copy_in,
+    b"W": ServerConnection._on_copy_both,
+    **{bytes([tag]): ServerConnection._on_other for tag in b"ADNHdctV"},
+}
+_OBSERVERS = tuple(_KNOWN.get(bytes([tag]), ServerConnection._on_unexpected) for tag in range(256))

@@ -1,0 +1,77 @@
+"""A short lease of a server for one query of the gateway's own, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.errors import GatewayError, ServerUnavailable
+from gateway.pool.pool import Pool
+from gateway.pool.server import Answer, ServerConnection, SilentClient
+
+
+class Visit(SilentClient):
+    """One visit to a pool: `lease`, `ask` as often as needed, then `leave` or `abandon`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._granted: asyncio.Future[ServerConnection] | None = None
+        self._answered: asyncio.Future[Answer] | None = None
+        self._server: ServerConnection | None = None
+
+    async def lease(self) -> ServerConnection:
+        """A server, ours until we leave. Raises GatewayError when there is none in time."""
+        self._granted = asyncio.get_running_loop().create_future()
+        server = self._pool.acquire(self)
+        try:
+            self._server = server or await self._granted
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
+        self._server.link(self, 0)
+        return self._server
+
+    async def ask(self, sql: str) -> Answer:
+        """Run a query. Raises ServerUnavailable when the connection ends meanwhile."""
+        assert self._server is not None
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answered = answered
+        self._server.ask(sql, answered.set_result)
+        return await answered
+
+    def leave(self) -> None:
+        """Give the server back: its session is as the next one may find it."""
+        if self._server is not None:
+            self._pool.release(self._server)
+            self._server = None
+
+    def abandon(self) -> None:
+        """Give the server back to be cleaned."""
+        if self._server is not None:
+            self._pool.abandon(self._server, mid_message=False, sync_due=False)
+            self._server = None
+
+    def _give_up(self) -> None:
+        self._pool.give_up(self)
+        granted = self._granted
+        if granted is not None and granted.done() and not granted.cancelled():
+            self._server = granted.result()
+            self.leave()
+
+    # --- Waiter ---
+
+    def granted(self, server: ServerConnection) -> None:
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_result(server)
+        else:
+            self._pool.release(server)
+
+    def refused(self, error: GatewayError) -> None:
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_exception(error)
+
+    # --- LinkedClient ---
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        self._server = None
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)

@@ -1,0 +1,128 @@
+"""Proving who a client is: SCRAM, md5 where allowed, API keys inside TLS.
+
+An unknown login is taken through the same exchange as a known one and fails at its end.
+Source: PostgreSQL documentation, "SASL Authentication"; RFC 5802, RFC 7677.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from gateway.clock import wall_clock
+from gateway.directory.directory import Directory
+from gateway.errors import AuthenticationFailed, ProtocolViolation
+from gateway.net.stream import MessageStream
+from gateway.protocol import messages
+from gateway.protocol.passwords import check_md5_answer, is_md5_verifier
+from gateway.protocol.scram import ScramServer, ScramVerifier, password_failed
+from gateway.router.identity import Login
+from gateway.settings.model import Auth
+
+_PASSWORD_MAX_BYTES = 4096
+
+
+class LoginRefused(AuthenticationFailed):
+    """The same words for every cause; the cause, ``why``, goes to the log alone."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class Authenticator:
+    """The login rules of a worker."""
+
+    def __init__(self, auth: Auth, directory: Directory, mock_secret: bytes) -> None:
+        self._auth = auth
+        self._directory = directory
+        self._mock_secret = mock_secret
+
+    async def prove(
+        self, stream: MessageStream, user: str, *, in_tls: bool, binding: bytes | None
+    ) -> Login:
+        """The login that the peer has proved to be.
+
+        Raises LoginRefused, ProtocolViolation, DirectoryUnavailable, and ConnectionResetError
+        when the peer leaves before.
+        """
+        login = await self._directory.login(user)
+        if login is not None and is_md5_verifier(login.verifier):
+            await self._md5(stream, login, user)
+        elif login is not None and not login.verifier and in_tls and self._auth.api_keys:
+            await self._api_key(stream, login)
+        else:
+            await self._scram(stream, login, user, binding)
+        if login is None:
+            raise _failure(user, "no such login")
+        _require_usable(login)
+        return login
+
+    async def _scram(
+        self, stream: MessageStream, login: Login | None, user: str, binding: bytes | None
+    ) -> None:
+        verifier = None
+        if login is not None and login.verifier:
+            verifier = ScramVerifier.parse(login.verifier)
+        server = ScramServer(
+            verifier, channel_binding=binding, mock_secret=self._mock_secret, user=user
+        )
+        stream.write(messages.authentication_sasl(server.mechanisms))
+        mechanism, data = _sasl_initial(await _answer(stream))
+        stream.write(messages.authentication_sasl_continue(server.first(mechanism, data)))
+        try:
+            final = server.final(await _answer(stream))
+        except AuthenticationFailed:
+            why = "no such login" if login is None else "wrong password"
+            if login is not None and not login.verifier:
+                why = "the login has no password, and API keys are taken inside TLS only"
+            raise _failure(user, why) from None
+        stream.write(messages.authentication_sasl_final(final))
+
+    async def _md5(self, stream: MessageStream, login: Login, user: str) -> None:
+        salt = secrets.token_bytes(4)
+        if not self._auth.allow_md5_verifiers:
+            await self._scram(stream, None, user, None)
+            raise _failure(user, "md5 verifiers are not allowed (auth.allow_md5_verifiers)")
+        stream.write(messages.authentication_md5(salt))
+        answer = (await _answer(stream)).rstrip(b"\0")
+        if not check_md5_answer(answer, login.verifier, salt):
+            raise _failure(user, "wrong password")
+
+    async def _api_key(self, stream: MessageStream, login: Login) -> None:
+        stream.write(messages.AUTHENTICATION_CLEARTEXT)
+        key = (await _answer(stream)).rstrip(b"\0").decode("utf-8", "replace")
+        if not await self._directory.api_key(login.name, key):
+            raise _failure(login.name, "unknown, expired or disabled API key")
+
+
+async def _answer(stream: MessageStream) -> bytes:
+    """The body of the password message that must come now."""
+    tag, body = await stream.read_message(_PASSWORD_MAX_BYTES)
+    if tag != ord("p"):
+        raise ProtocolViolation(f"expected a password response, got message type {tag}")
+    return body
+
+
+def _sasl_initial(body: bytes) -> tuple[str, bytes]:
+    """Mechanism and data of a SASLInitialResponse."""
+    mechanism, pos = messages.read_cstring(body, 0)
+    if len(body) < pos + 4:
+        raise ProtocolViolation("malformed SASLInitialResponse")
+    length = int.from_bytes(body[pos : pos + 4], "big", signed=True)
+    data = body[pos + 4 :]
+    if length == -1 and not data:
+        return mechanism.decode("ascii", "replace"), b""
+    if length != len(data):
+        raise ProtocolViolation("malformed SASLInitialResponse")
+    return mechanism.decode("ascii", "replace"), data
+
+
+def _require_usable(login: Login) -> None:
+    if login.disabled:
+        raise _failure(login.name, "the login is disabled")
+    if login.valid_until is not None and login.valid_until <= wall_clock():
+        raise _failure(login.name, "the login has expired")
+
+
+def _failure(user: str, why: str) -> LoginRefused:
+    return LoginRefused(password_failed(user).message, why)

@@ -1,0 +1,52 @@
+"""What every session of a worker shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.clock import Clock
+from gateway.directory.directory import Directory
+from gateway.pool.pools import Pools
+from gateway.router.facts import FactsCache
+from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.registry import Registry
+from gateway.settings.model import PoolMode, Settings
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start of the worker, as plain integers."""
+
+    logins: int = 0
+    login_failures: int = 0
+    rejected_clients: int = 0
+    transactions: int = 0
+    bytes_from_clients: int = 0
+    bytes_to_clients: int = 0
+    errors_from_servers: int = 0
+    errors_of_gateway: int = 0
+    probes: int = 0
+    pins: dict[str, int] = field(default_factory=dict)
+    replays: int = 0
+    cancels: int = 0
+    cancels_unknown: int = 0
+
+
+@dataclass(slots=True)
+class Context:
+    """The worker's parts, as a session sees them. ``settings`` and ``snapshot`` follow a reload."""
+
+    settings: Settings
+    snapshot: Snapshot
+    modes: dict[tuple[str, int, str], PoolMode]
+    directory: Directory
+    pools: Pools
+    facts: FactsCache
+    registry: Registry
+    clock: Clock
+    mock_secret: bytes
+    counters: Counters = field(default_factory=Counters)
+
+    def session_mode(self, endpoint: Endpoint) -> bool:
+        """Whether clients of ``endpoint`` keep their server until they leave."""
+        return self.modes.get(endpoint.address) is PoolMode.SESSION

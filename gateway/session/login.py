@@ -1,0 +1,234 @@
+"""From a startup message to a running session: authenticate, route home, say hello.
+
+The hello is what the real server would say with the client's own startup settings: they are
+tried on a server once per set of settings and the reports remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from gateway.errors import (
+    AuthorizationFailed,
+    FeatureNotSupported,
+    GatewayError,
+    TooManyClients,
+)
+from gateway.net.listener import Arrival
+from gateway.net.tls import own_binding
+from gateway.pool.pool import Pool
+from gateway.pool.visit import Visit
+from gateway.protocol import messages
+from gateway.protocol.startup import NEWEST, StartupMessage, split_options, unknown_options
+from gateway.router.identity import Login, LoginKind
+from gateway.router.route import Asked, NeedOwner, Reject, Route, owner_not_found, route
+from gateway.router.topology import Endpoint
+from gateway.session.authenticate import Authenticator, LoginRefused
+from gateway.session.client import ClientSession
+from gateway.session.context import Context
+from gateway.session.state import Settings, ordered, replay_sql
+
+_log = logging.getLogger(__name__)
+
+_NOT_SETTINGS = ("user", "database", "options", "replication")
+_OURS = "gateway."
+_OWNER = "gateway.owner"
+_REMEMBERED_HELLOS = 4096
+
+Parameters = dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A client that has proved who it is and said where it wants to go."""
+
+    arrival: Arrival
+    startup: StartupMessage
+    login: Login
+    asked: Asked
+    settings: Settings
+    """The PostgreSQL settings it asked for at startup."""
+
+    @property
+    def application(self) -> str:
+        return self.startup.parameters.get("application_name", "")
+
+
+class ServerSaid(GatewayError):
+    """A server's own error, told to the client under its own SQLSTATE."""
+
+    fatal = True
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(
+            fields.get("M", "an error without a message"),
+            hint=fields.get("H", ""),
+            detail=fields.get("D", ""),
+        )
+        self.sqlstate = fields.get("C", "XX000")
+
+
+class Doorkeeper:
+    """Takes clients from their startup message to a session."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._hellos: LRUCache[tuple[str, Settings], Parameters] = LRUCache(_REMEMBERED_HELLOS)
+        self._binding: bytes | None = None
+        self.configure()
+
+    def configure(self) -> None:
+        """Follow the settings after a reload."""
+        tls = self._context.settings.listen.tls
+        self._binding = own_binding(tls.certificate_file) if tls.certificate_file else None
+        self._authenticator = Authenticator(
+            self._context.settings.auth, self._context.directory, self._context.mock_secret
+        )
+        self._hellos.clear()
+
+    async def admit(self, arrival: Arrival, startup: StartupMessage) -> Admission:
+        """Authenticate. Raises GatewayError; the failure is then logged and counted."""
+        user = startup.parameters.get("user", "")
+        try:
+            self._require_room()
+            _negotiate(arrival, startup)
+            if not user:
+                raise AuthorizationFailed("no PostgreSQL user name specified in startup packet")
+            login = await self._authenticator.prove(
+                arrival.stream,
+                user,
+                in_tls=arrival.tls is not None,
+                binding=self._binding if arrival.tls is not None else None,
+            )
+        except (GatewayError, OSError) as error:
+            self._context.counters.login_failures += 1
+            why = error.why if isinstance(error, LoginRefused) else str(error)
+            _log.warning('login failed: user "%s" from %s: %s', user, arrival.peer, why)
+            if isinstance(error, LoginRefused):
+                await asyncio.sleep(self._context.settings.auth.failure_delay_ms / 1000)
+            raise
+        asked, settings = _wishes(startup)
+        return Admission(arrival, startup, login, asked, settings)
+
+    def _require_room(self) -> None:
+        limit = self._context.settings.listen.max_client_connections
+        if len(self._context.registry) >= limit:
+            self._context.counters.rejected_clients += 1
+            raise TooManyClients(
+                "sorry, too many clients already",
+                hint=f"listen.max_client_connections is {limit}.",
+            )
+
+    async def open_session(self, admission: Admission) -> ClientSession:
+        """The session of an admitted client, begun. Raises GatewayError."""
+        if "replication" in admission.startup.parameters:
+            raise FeatureNotSupported("replication connections can't go through the gateway yet")
+        parameters = await self._hello(admission)
+        arrival = admission.arrival
+        number, secret = self._context.registry.new_key(admission.startup.minor)
+        assert arrival.stream.transport is not None
+        session = ClientSession(
+            self._context,
+            arrival.stream.transport,
+            admission.login,
+            admission.asked,
+            number=number,
+            secret=secret,
+            startup_settings=admission.settings,
+            parameters=parameters,
+            peer=arrival.peer,
+            application=admission.application,
+        )
+        self._require_room()
+        arrival.stream.write(_welcome(parameters, number, secret))
+        self._context.counters.logins += 1
+        session.start(arrival.stream.hand_over(session))
+        return session
+
+    # --- what the server would report ---
+
+    async def _hello(self, admission: Admission) -> Parameters:
+        endpoint = await self._home(admission)
+        operator = admission.login.kind is LoginKind.OPERATOR
+        pool = self._context.pools.get(endpoint, operator=operator)
+        key = (pool.name, admission.settings)
+        known = self._hellos.get(key)
+        if known is None:
+            known = await _try_settings(pool, admission.settings)
+            self._hellos[key] = known
+        return dict(known)
+
+    async def _home(self, admission: Admission) -> Endpoint:
+        """Where the client's statements will go; the meta database while that isn't known."""
+        context = self._context
+        outcome = route(context.snapshot, admission.login, admission.asked, None)
+        if isinstance(outcome, NeedOwner):
+            owner = await context.directory.owner(outcome.owner)
+            if owner is None:
+                raise owner_not_found(outcome.owner)
+            outcome = route(context.snapshot, admission.login, admission.asked, owner)
+        if isinstance(outcome, Route):
+            return outcome.endpoint
+        assert isinstance(outcome, Reject)
+        raise outcome.error
+
+
+async def _try_settings(pool: Pool, settings: Settings) -> Parameters:
+    """What a server of ``pool`` reports under ``settings``. Raises ServerSaid when it refuses."""
+    visit = Visit(pool)
+    server = await visit.lease()
+    try:
+        answer = await visit.ask(replay_sql(server.settings, settings) or "SELECT")
+    except BaseException:
+        visit.abandon()
+        raise
+    if answer.error is not None:
+        visit.abandon()
+        raise ServerSaid(answer.error)
+    server.settings = settings
+    parameters = dict(server.parameters)
+    visit.leave()
+    return parameters
+
+
+def _welcome(parameters: Parameters, number: int, secret: bytes) -> bytes:
+    """From AuthenticationOk to the first ReadyForQuery."""
+    statuses = (messages.parameter_status(name, value) for name, value in parameters.items())
+    return b"".join(
+        [
+            messages.AUTHENTICATION_OK,
+            *statuses,
+            messages.backend_key_data(number, secret),
+            messages.READY_IDLE,
+        ]
+    )
+
+
+def _negotiate(arrival: Arrival, startup: StartupMessage) -> None:
+    """Tell the client what of its protocol wishes we don't know."""
+    unknown = unknown_options(startup)
+    if unknown or startup.version > NEWEST:
+        newest = min(startup.version, NEWEST)
+        arrival.stream.write(messages.negotiate_protocol_version(newest, unknown))
+
+
+def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
+    """Where the client wants to go, and the PostgreSQL settings it wants.
+
+    Raises ProtocolViolation for an unreadable ``options``.
+    """
+    pairs = [
+        (name, value)
+        for name, value in startup.parameters.items()
+        if name not in _NOT_SETTINGS and not name.startswith("_pq_.")
+    ]
+    pairs = split_options(startup.parameters.get("options", "")) + pairs
+    wanted = {name.lower(): value for name, value in pairs}
+    user = startup.parameters.get("user", "")
+    asked = Asked(startup.parameters.get("database") or user, wanted.get(_OWNER))
+    settings = {name: value for name, value in wanted.items() if not name.startswith(_OURS)}
+    return asked, ordered(settings)

@@ -1,0 +1,59 @@
+"""Who is connected: sessions by the number that their cancel key carries."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from typing import Protocol
+
+from gateway.ids import Numbers, cancel_secret
+
+SECRET_BYTES_3_0 = 4
+SECRET_BYTES_3_2 = 32
+
+
+class Cancellable(Protocol):
+    """What a cancel request reaches."""
+
+    number: int
+    secret: bytes
+
+    def cancel(self) -> None:
+        """Stop what the client is running or waiting for, if anything."""
+
+
+class Registry:
+    """The sessions of a worker."""
+
+    def __init__(self) -> None:
+        self._numbers = Numbers()
+        self._sessions: dict[int, Cancellable] = {}
+
+    def new_key(self, minor: int) -> tuple[int, bytes]:
+        """A number no living session has, and a secret of the length the protocol allows."""
+        number = self._numbers.next()
+        while number in self._sessions:
+            number = self._numbers.next()
+        return number, cancel_secret(SECRET_BYTES_3_2 if minor >= 2 else SECRET_BYTES_3_0)
+
+    def add(self, session: Cancellable) -> None:
+        """A session that can be cancelled and shown from now on."""
+        self._sessions[session.number] = session
+
+    def remove(self, session: Cancellable) -> None:
+        """The session has ended."""
+        self._sessions.pop(session.number, None)
+
+    def cancel(self, number: int, secret: bytes) -> bool:
+        """Carry out a CancelRequest; False when no session has this key."""
+        session = self._sessions.get(number)
+        if session is None or not hmac.compare_digest(session.secret, secret):
+            return False
+        session.cancel()
+        return True
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Cancellable]:
+        return iter(list(self._sessions.values()))

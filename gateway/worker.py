@@ -1,0 +1,258 @@
+"""One worker: builds the parts, connects them, and answers start, reload, drain and stop.
+
+The only module that knows everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+
+from gateway.admin.console import Console
+from gateway.admin.http import HttpServer
+from gateway.admin.views import Views
+from gateway.clock import monotonic
+from gateway.directory.directory import Directory
+from gateway.errors import ConfigError, NotPermitted, ShuttingDown
+from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
+from gateway.net.tls import server_context
+from gateway.pool.pools import Pools
+from gateway.protocol.startup import CancelRequest
+from gateway.router.build import build_snapshot, credentials
+from gateway.router.facts import FactsCache
+from gateway.router.identity import LoginKind
+from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.client import ClientSession
+from gateway.session.context import Context
+from gateway.session.login import Admission, Doorkeeper
+from gateway.session.registry import Registry
+from gateway.settings.dsn import parse
+from gateway.settings.effective import pool_limits
+from gateway.settings.model import Pool as PoolSettings
+from gateway.settings.model import Settings, TlsMode
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 0.1
+_DRAIN_POLL_S = 0.05
+
+Reread = Callable[[], Settings]
+"""Reads the settings anew. Raises ConfigError."""
+
+
+class Worker:
+    """A gateway in one process."""
+
+    def __init__(self, settings: Settings, reread: Reread) -> None:
+        self._reread = reread
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
+        self._draining = False
+        self.context = Context(
+            settings=settings,
+            snapshot=build_snapshot(settings, epoch=1),
+            modes={},
+            directory=Directory(
+                parse(settings.meta.primary.get_secret_value()), settings.directory
+            ),
+            pools=Pools(monotonic),
+            facts=FactsCache(),
+            registry=Registry(),
+            clock=monotonic,
+            mock_secret=secrets.token_bytes(32),
+        )
+        self._configure_pools()
+        self._doorkeeper = Doorkeeper(self.context)
+        self.views = Views(self.context, self.reload, self.state)
+        self._console = Console(self.views)
+        self._http = HttpServer(self.views)
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when an address is taken, ConfigError for a bad certificate."""
+        await self.context.directory.start()
+        for sock in self._open_sockets():
+            listener = self._listener(sock)
+            self._listeners.append(listener)
+            listener.start()
+        await self._http.start()
+        self._spawn(self._tick())
+        host, port = self.address
+        _log.info("ready: listening on %s:%d, HTTP on %s", host, port, self._http.address)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients connect."""
+        return self._listeners[0].address
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Where metrics and health are; None when HTTP is off."""
+        return self._http.address
+
+    def state(self) -> str:
+        """``ready``, ``draining`` or ``starting``, for the health pages."""
+        if self._draining:
+            return "draining"
+        return "ready" if self._listeners else "starting"
+
+    def reload(self) -> list[str]:
+        """Read the settings anew and follow them; what changed, a line each.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        before = self.context.settings
+        settings = self._reread()
+        tls = _tls(settings)
+        snapshot = build_snapshot(settings, epoch=self.context.snapshot.epoch + 1)
+        self.context.settings = settings
+        self.context.snapshot = snapshot
+        self._configure_pools()
+        self._doorkeeper.configure()
+        for listener in self._listeners:
+            listener.tls = tls
+            listener.timeout_s = settings.listen.login_timeout_s
+            listener.in_progress_max = settings.auth.max_logins_in_progress
+        changes = _changes(before, settings)
+        _log.info("reloaded: %s", "; ".join(changes) or "nothing changed")
+        return changes
+
+    async def drain(self) -> None:
+        """Accept nobody new, let transactions end, close the rest when time is up."""
+        self._draining = True
+        for listener in self._listeners:
+            listener.close()
+        error = ShuttingDown(
+            "terminating connection due to administrator command",
+            hint="The gateway is shutting down; connect again.",
+        )
+        for session in self._sessions():
+            session.drain(error)
+        end = monotonic() + self.context.settings.listen.shutdown_timeout_s
+        while len(self.context.registry) and monotonic() < end:
+            await asyncio.sleep(_DRAIN_POLL_S)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close everything now."""
+        self._draining = True
+        error = ShuttingDown("terminating connection due to administrator command")
+        for listener in self._listeners:
+            listener.close()
+            await listener.abandon()
+        for session in self._sessions():
+            session.end(error)
+        for task in list(self._tasks):
+            task.cancel()
+        await self.context.pools.shut()
+        await self.context.directory.close()
+        await self._http.stop()
+
+    # --- parts ---
+
+    def _configure_pools(self) -> None:
+        context = self.context
+        limits: dict[tuple[str, int, str], PoolSettings] = {}
+        for endpoint, industry in _endpoints(context.snapshot):
+            limits.setdefault(endpoint.address, pool_limits(context.settings, industry))
+        context.modes = {address: limit.mode for address, limit in limits.items()}
+        context.pools.configure(
+            credentials(context.settings), limits, context.settings.operator_role
+        )
+
+    def _open_sockets(self) -> list[socket.socket]:
+        listen = self.context.settings.listen
+        sockets = [open_tcp(listen.host, listen.port, listen.backlog)]
+        if listen.unix_socket_dir:
+            port = sockets[0].getsockname()[1]
+            sockets.append(open_unix(listen.unix_socket_dir, port, listen.backlog))
+        return sockets
+
+    def _listener(self, sock: socket.socket) -> Listener:
+        settings = self.context.settings
+        return Listener(
+            sock,
+            self._arrived,
+            tls=_tls(settings) if sock.family != socket.AF_UNIX else None,
+            timeout_s=settings.listen.login_timeout_s,
+            in_progress_max=settings.auth.max_logins_in_progress,
+        )
+
+    def _sessions(self) -> list[ClientSession]:
+        return [one for one in self.context.registry if isinstance(one, ClientSession)]
+
+    # --- clients ---
+
+    async def _arrived(self, arrival: Arrival) -> None:
+        """A client's first request: a cancel, the console, or a session."""
+        request = arrival.request
+        if isinstance(request, CancelRequest):
+            self.context.counters.cancels += 1
+            if not self.context.registry.cancel(request.pid, request.secret):
+                self.context.counters.cancels_unknown += 1
+            arrival.stream.close()
+            return
+        admission = await self._doorkeeper.admit(arrival, request)
+        if admission.asked.database == self.context.settings.console.database:
+            self._open_console(admission)
+        else:
+            await self._doorkeeper.open_session(admission)
+
+    def _open_console(self, admission: Admission) -> None:
+        if admission.login.kind is not LoginKind.OPERATOR:
+            raise NotPermitted(
+                f'login "{admission.login.name}" may not use the console',
+                hint="Log in as an operator.",
+            )
+        self._console.open(admission.arrival, admission.login, self.context.registry)
+
+    # --- upkeep ---
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                self.context.pools.tick()
+            except Exception:
+                _log.exception("upkeep of the pools failed")
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _tls(settings: Settings) -> Tls | None:
+    """TLS towards clients, None without a certificate. Raises ConfigError."""
+    tls = settings.listen.tls
+    if tls.mode is TlsMode.DISABLE or tls.certificate_file is None:
+        return None
+    if tls.key_file is None:
+        raise ConfigError(["listen.tls.key_file: missing"])
+    context = server_context(tls.certificate_file, tls.key_file, tls.minimum_version)
+    return Tls(context, required=tls.mode is TlsMode.REQUIRE)
+
+
+def _endpoints(snapshot: Snapshot) -> list[tuple[Endpoint, str | None]]:
+    """Every endpoint with its industry (None for the meta database)."""
+    return [
+        (endpoint, shard.industry)
+        for shard in snapshot.shards.values()
+        for endpoint in (shard.primary, *shard.replicas)
+    ]
+
+
+def _changes(before: Settings, after: Settings) -> list[str]:
+    """The top-level sections that differ, with a word where a restart is needed."""
+    needs_restart = {"http", "directory"}
+    changes = []
+    for name in type(after).model_fields:
+        if getattr(before, name) != getattr(after, name):
+            note = " (needs a restart)" if name in needs_restart else ""
+            changes.append(f"{name} changed{note}")
+    return changes
+
