@@ -1,0 +1,1 @@
+"""Tests of gateway.directory without any socket."""
