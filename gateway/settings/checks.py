@@ -92,9 +92,10 @@ def _slots(path: Path, industry: IndustrySettings) -> Iterator[Problem]:
     for number, slots in enumerate(named):
         problems += _claim((*path, number, "slots"), number, slots or "", owner)
     if not problems and len(owner) < SLOTS:
-        missing = next(slot for slot in range(SLOTS) if slot not in owner)
-        message = f"{SLOTS - len(owner)} of the slots 0-{SLOTS - 1} have no shard; {missing} is one"
-        problems = [Problem(path, message)]
+        first = next(slot for slot in range(SLOTS) if slot not in owner)
+        others = SLOTS - len(owner) - 1
+        message = f"no shard has slot {first}" + (f", nor {others} others" if others else "")
+        problems = [Problem(path, message, on_key=True)]
     yield from problems
 
 

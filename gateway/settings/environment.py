@@ -118,6 +118,8 @@ class _Reader:
                 self._found(variable, f"is required{did_you_mean(variable, others)}")
         if META not in databases:
             self._variables.broken.add(("meta",))
+        if not databases.keys() - {META}:
+            self._variables.broken.add(("industries",))
 
     def _shards(self, name: str, shards: Mapping[int, _Database]) -> list[object]:
         self._check_numbers(PREFIX + name, list(shards))

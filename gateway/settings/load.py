@@ -28,7 +28,12 @@ def load_file(path: Path | str, environ: Mapping[str, str]) -> Settings:
 
     Raises ConfigError with a line ``file:line:column: option: what is wrong`` for each mistake.
     """
-    return _checked(tree.parse(str(path), _read(Path(path)), environ))
+    return load_text(_read(Path(path)), str(path), environ)
+
+
+def load_text(text: str, name: str, environ: Mapping[str, str]) -> Settings:
+    """As load_file, of a text that is in memory already; ``name`` stands for the file's name."""
+    return _checked(tree.parse(name, text, environ))
 
 
 def load_environment(environ: Mapping[str, str]) -> Settings:

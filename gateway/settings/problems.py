@@ -48,12 +48,15 @@ def dotted(path: Path) -> str:
     return shown
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the nearest of ``known``, empty when none is near."""
+def did_you_mean(word: str, known: Iterable[str], under: str = "") -> str:
+    """`` (did you mean 'x'?)`` for the nearest of ``known``, empty when none is near.
+
+    ``under`` is put before what was found, when it belongs into another block.
+    """
     by_folded = {name.casefold(): name for name in known}
     # Longer words are mistakes of another kind, and slow to compare.
     close = difflib.get_close_matches(word.casefold()[:100], by_folded, n=1, cutoff=0.6)
-    return f" (did you mean '{by_folded[close[0]]}'?)" if close else ""
+    return f" (did you mean '{under}{by_folded[close[0]]}'?)" if close else ""
 
 
 def limited(lines: list[str]) -> list[str]:

@@ -1,8 +1,7 @@
-"""YAML text to plain values, with the line and column that each came from.
+"""YAML nodes to plain values, with the line and column that each came from.
 
-PyYAML reads the syntax; this module decides what it means: YAML 1.2's core types, ``${VAR}``
-references, merge keys, no key twice, no tags, and bounds on depth and size so that no file, however
-made, costs more than a moment.
+Here it is decided what a file means: YAML 1.2's core types, ``${VAR}`` references, merge keys, no
+key twice, no tags.
 """
 
 from __future__ import annotations
@@ -13,24 +12,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import yaml
-from yaml.composer import Composer
-from yaml.error import Mark
-from yaml.parser import Parser
-from yaml.reader import Reader, ReaderError
-from yaml.resolver import BaseResolver
-from yaml.scanner import Scanner
 
 from gateway.settings.interpolate import interpolate
 from gateway.settings.problems import Path, Problem, dotted
-
-DEPTH_MAX = 32
-NODES_MAX = 50_000
-"""Values in one file, counted again at each alias."""
+from gateway.settings.syntax import (
+    DEPTH_MAX,
+    MAPPING,
+    NODES_MAX,
+    PLAIN,
+    QUOTED,
+    SEQUENCE,
+    TOO_DEEP,
+    TOO_MANY,
+    Position,
+    Unreadable,
+    compose,
+    position_of,
+)
 
 _MERGE = "<<"
-_PLAIN = "plain"
-_QUOTED = "quoted"
-_TAGS = frozenset({_PLAIN, _QUOTED, "tag:yaml.org,2002:str", "MappingNode", "SequenceNode"})
+_TAGS = frozenset({PLAIN, QUOTED, MAPPING, SEQUENCE, "tag:yaml.org,2002:str"})
 _CONSTANTS: Mapping[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -38,17 +39,6 @@ _CONSTANTS: Mapping[str, bool | None] = {
 }
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Line and column, both counted from 1."""
-
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,81 +98,12 @@ def parse(name: str, text: str, environ: Mapping[str, str]) -> Tree:
     tree = Tree(name)
     tree.places[()] = Place(None, Position(1, 1))
     try:
-        node = _compose(text)
+        node = compose(text)
         _Builder(tree, environ).build(node)
-    except _Unreadable as error:
+    except Unreadable as error:
         tree.broken.add(())
         tree.found = [(error.position, Problem((), error.message))]
     return tree
-
-
-class _Unreadable(Exception):
-    """The text can't be read any further."""
-
-    def __init__(self, position: Position, message: str) -> None:
-        super().__init__(message)
-        self.position = position
-        self.message = message
-
-
-class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML up to nodes: bounded in depth, and leaving the types of scalars to us."""
-
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        Composer.__init__(self)
-        BaseResolver.__init__(self)
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        self._depth += 1
-        if self._depth > DEPTH_MAX:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise _Unreadable(_position(mark), "blocks are nested too deeply")
-        node = super().compose_node(parent, index)  # type: ignore[arg-type]
-        self._depth -= 1
-        return node
-
-    def resolve(self, kind: type[yaml.Node], value: object, implicit: object) -> str:
-        """The tag of an untagged node. A scalar's only tells whether it was quoted."""
-        if kind is not yaml.ScalarNode:
-            return kind.__name__
-        return _PLAIN if isinstance(implicit, tuple) and implicit[0] else _QUOTED
-
-
-def _compose(text: str) -> yaml.Node | None:
-    try:
-        return _Loader(text).get_single_node()
-    except ReaderError as error:
-        before = text[: error.position]
-        at = Position(before.count("\n") + 1, error.position - before.rfind("\n"))
-        raise _Unreadable(at, "a control character can't be used here") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _Unreadable(_position(mark), _syntax_message(error)) from None
-    except (yaml.YAMLError, ValueError, OverflowError):
-        # PyYAML lets a few oversized numbers of escapes and directives through to int() and chr().
-        raise _Unreadable(Position(1, 1), "is not valid YAML") from None
-
-
-def _syntax_message(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's words, less whatever they quote from the text: it may be part of a password."""
-    problem = error.problem or "unexpected text"
-    if r"'\t'" in problem:
-        return "a tab can't be used here; indent with spaces"
-    if "undefined alias" in problem:
-        return "no such anchor above; a value that starts with '*' should be put in quotes"
-    if "another document" in problem or "single document" in (error.context or ""):
-        return "a file should hold one YAML document"
-    problem = re.sub(r"""(, but)? (found|got) (['"])(?!<).*\3""", "", problem)
-    problem = re.sub(r"""\s*(['"])(?!<).*\1""", " a character", problem)
-    return f"is not valid YAML: {problem}; text with special characters should be put in quotes"
-
-
-def _position(mark: Mark | None) -> Position:
-    return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
 
 
 def typed(text: str) -> object:
@@ -205,16 +126,16 @@ class _Builder:
         self._nodes_left = NODES_MAX
 
     def build(self, node: yaml.Node | None) -> None:
-        if node is None or (node.tag == _PLAIN and typed(node.value) is None):
-            raise _Unreadable(Position(1, 1), "the file is empty")
+        if node is None or (node.tag == PLAIN and typed(node.value) is None):
+            raise Unreadable(Position(1, 1), "the file is empty")
         if not isinstance(node, yaml.MappingNode):
             message = "the file should be a block of options, such as 'listen:'"
-            raise _Unreadable(_position(node.start_mark), message)
+            raise Unreadable(position_of(node.start_mark), message)
         self._tree.value = self._value((), node, None)
 
     def _value(self, path: Path, node: yaml.Node, key: Position | None) -> object:
         self._spend(node, len(path))
-        position = _position(node.start_mark)
+        position = position_of(node.start_mark)
         if node.tag not in _TAGS:
             self._tree.places[path] = Place(key, position)
             return self._broken(path, position, "YAML tags (!...) are not used here")
@@ -226,8 +147,8 @@ class _Builder:
         return [self._value((*path, n), item, None) for n, item in enumerate(node.value)]
 
     def _scalar(self, path: Path, node: yaml.ScalarNode, key: Position | None) -> object:
-        plain = node.tag == _PLAIN
-        position = _position(node.start_mark)
+        plain = node.tag == PLAIN
+        position = position_of(node.start_mark)
         try:
             text = interpolate(node.value, self._environ)
         except ValueError as error:
@@ -242,7 +163,7 @@ class _Builder:
         value: dict[str, object] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            position = _position(key_node.start_mark)
+            position = position_of(key_node.start_mark)
             if _is_merge(key_node):
                 merged.append(value_node)
                 continue
@@ -255,7 +176,7 @@ class _Builder:
                 value[name] = self._value((*path, name), value_node, position)
         for name, key_node, value_node in self._merged(path, merged, 0):
             if name not in value:
-                position = _position(key_node.start_mark)
+                position = position_of(key_node.start_mark)
                 value[name] = self._value((*path, name), value_node, position)
         return value
 
@@ -270,7 +191,7 @@ class _Builder:
             elif isinstance(source, yaml.MappingNode):
                 yield from self._own_then_merged(path, source, depth + 1)
             else:
-                position = _position(source.start_mark)
+                position = position_of(source.start_mark)
                 self._find(path, position, "'<<' should be followed by an alias of a block")
 
     def _own_then_merged(
@@ -288,9 +209,9 @@ class _Builder:
         """Bounds what aliases multiply, and ends an alias that contains itself."""
         self._nodes_left -= 1
         if depth > DEPTH_MAX:
-            raise _Unreadable(_position(node.start_mark), "blocks are nested too deeply")
+            raise Unreadable(position_of(node.start_mark), TOO_DEEP)
         if self._nodes_left < 0:
-            raise _Unreadable(_position(node.start_mark), "the file holds too many values")
+            raise Unreadable(position_of(node.start_mark), TOO_MANY)
 
     def _broken(self, path: Path, position: Position, message: str) -> object:
         """Reports a value that can't be read; None stands in for it."""
@@ -303,7 +224,7 @@ class _Builder:
 
 
 def _is_merge(key: yaml.Node) -> bool:
-    return key.tag == _PLAIN and key.value == _MERGE
+    return key.tag == PLAIN and key.value == _MERGE
 
 
 def _is_text(text: str) -> bool:

@@ -153,8 +153,7 @@ def _unknown(ctx: dict[str, Any], path: Path, value: object) -> str:
     siblings = list(section.model_fields) if section else []
     meant = did_you_mean(name, siblings)
     if not meant and len(path) == 1:
-        industry = [f"industries.{known}" for known in INDUSTRIES if known == name.upper()]
-        meant = did_you_mean(name, industry)
+        meant = did_you_mean(name, INDUSTRIES, under="industries.")
     if not meant and (elsewhere := places_of(name)):
         meant = f" (did you mean '{elsewhere[0]}'?)"
     return f"unknown option{meant}"
