@@ -20,6 +20,7 @@ from gateway.errors import ConfigError, NotPermitted, ShuttingDown
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.pools import Pools
+from gateway.pool.prepared import Statements
 from gateway.protocol.startup import CancelRequest
 from gateway.router.build import build_snapshot, credentials
 from gateway.router.facts import FactsCache
@@ -51,6 +52,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._draining = False
+        facts = FactsCache()
         self.context = Context(
             settings=settings,
             snapshot=build_snapshot(settings, epoch=1),
@@ -59,7 +61,8 @@ class Worker:
                 parse(settings.meta.primary.get_secret_value()), settings.directory
             ),
             pools=Pools(monotonic),
-            facts=FactsCache(),
+            facts=facts,
+            statements=Statements(facts),
             registry=Registry(),
             clock=monotonic,
             mock_secret=secrets.token_bytes(32),

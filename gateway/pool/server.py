@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
+from gateway.pool.prepared import Prepared, Statement
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.replies import Expected, Replies
@@ -40,6 +41,9 @@ class LinkedClient(Protocol):
     def server_failed(self, fields: dict[str, str]) -> None:
         """An ErrorResponse for the client goes by; ``fields`` by their one-letter code."""
 
+    def server_forgot_prepared(self) -> None:
+        """All prepared statements of the session are gone, at the client's own command."""
+
     def server_lost(self, error: ServerUnavailable) -> None:
         """The connection has ended; it is no longer linked."""
 
@@ -63,6 +67,9 @@ class SilentClient:
         pass
 
     def server_failed(self, fields: dict[str, str]) -> None:
+        pass
+
+    def server_forgot_prepared(self) -> None:
         pass
 
     def server_lost(self, error: ServerUnavailable) -> None:
@@ -98,15 +105,18 @@ class ServerConnection(asyncio.Protocol):
         "dirty",
         "last_error",
         "life_ends_at",
+        "literal_names",
         "lost",
         "opened_at",
         "parameters",
         "pid",
+        "prepared",
         "replies",
         "secret",
         "settings",
         "status",
         "transport",
+        "unnamed",
         "used_at",
     )
 
@@ -128,6 +138,11 @@ class ServerConnection(asyncio.Protocol):
         self.client_number = 0
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
+        self.prepared: Prepared = Prepared()
+        self.literal_names: list[bytes] = []
+        """Names of clients' own that had to be given to this server, to be closed."""
+        self.unnamed: Statement | None = None
+        """What the unnamed prepared statement stands for; None when there is none."""
         self.dirty = False
         """Something may be left in the session that only a cleaning takes away."""
         self.cancels = 0
@@ -281,7 +296,7 @@ class ServerConnection(asyncio.Protocol):
                 pos = end
                 break
             tag = data[pos]
-            if silent and tag not in _FOR_EVERYBODY:
+            if silent and tag not in _NEVER_SILENT and not self._is_clients_error(head, tag):
                 assert head is not None
                 self._forward(data, start, pos)
                 start = following
@@ -290,12 +305,26 @@ class ServerConnection(asyncio.Protocol):
                 self._forward(data, start, pos)
                 start = following
             pos = following
+            if self.replies.synthetic_due:
+                self._forward(data, start, pos)
+                start = pos
+                self.give_synthetic()
             if tag == _Z and not silent and self.replies.idle:
                 self._forward(data, start, pos)
                 start = pos
                 self._ready()
         self._forward(data, start, pos)
         self._held = data[pos:] if pos < end else b""
+
+    def give_synthetic(self) -> None:
+        """Tell the client what the gateway answers itself and whose turn it is."""
+        reply = self.replies.take_synthetic()
+        if self.client is not None:
+            self.client.forward(reply)
+
+    def _is_clients_error(self, head: Expected | None, tag: int) -> bool:
+        """An error of a message put in for the client's next one is the client's."""
+        return tag == _E and head is not None and head.kind != replies.QUERY
 
     def _must_wait(self, tag: int, size: int) -> bool:
         """Whether an incomplete message is kept until it is whole."""
@@ -321,6 +350,7 @@ class ServerConnection(asyncio.Protocol):
             self.client.forward(data if whole else data[start:end])
 
     def _ready(self) -> None:
+        self.prepared.all_answered()
         if self.client is not None:
             self.client.server_ready(self.status)
 
@@ -348,7 +378,8 @@ class ServerConnection(asyncio.Protocol):
         self.last_error = fields.get("M", "an error without a message")
         head = self.replies.head
         self.replies.on_error()
-        if self.client is not None and not (head is not None and head.silent):
+        silent = head is not None and head.silent and head.kind == replies.QUERY
+        if self.client is not None and not silent:
             self.client.server_failed(fields)
 
     def _on_parameter(self, tag: int, body: bytes) -> None:
@@ -360,6 +391,11 @@ class ServerConnection(asyncio.Protocol):
 
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
+        if body in _FORGET_PREPARED:
+            self.prepared.clear()
+            self.literal_names.clear()
+            if self.client is not None:
+                self.client.server_forgot_prepared()
 
     def _on_parse_complete(self, tag: int, body: bytes) -> None:
         self.replies.on_reply(replies.PARSE)
@@ -387,8 +423,11 @@ class ServerConnection(asyncio.Protocol):
 
 
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
-_FOR_EVERYBODY = frozenset([_A])
+_NEVER_SILENT = frozenset([_A])
 """Asynchronous messages that are the client's even in the middle of the gateway's own query."""
+
+_FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
+"""Command tags after which the session has no prepared statement any more."""
 
 _PASSED_UNSEEN = tag_set(b"DdcHNtV")
 _STOPS = bytes(1 - flag for flag in _PASSED_UNSEEN)

@@ -22,6 +22,7 @@ CLOSE = 6  # CloseComplete
 DESCRIBE = 7  # RowDescription or NoData, after a ParameterDescription for a statement
 EXECUTE = 8  # CommandComplete, PortalSuspended or EmptyQueryResponse
 COPY_END = 9  # CopyDone or CopyFail: no answer of its own, ends the server's copy-in mode
+SYNTHETIC = 10  # an answer the gateway gives itself, in its turn among the server's
 
 _ENDS_WITH_READY = (QUERY, FUNCTION, SYNC)
 
@@ -29,11 +30,12 @@ _ENDS_WITH_READY = (QUERY, FUNCTION, SYNC)
 class Expected:
     """One awaited answer. ``silent`` ones are the gateway's own and never reach the client.
 
-    ``on_message(tag, body)`` gets each message of a silent answer; ``on_skipped()`` is called when
-    an earlier error made the server skip this one.
+    ``on_message(tag, body)`` gets each message of a silent query's answer; ``on_failed()`` is
+    called when the message failed, or was skipped because one before it did; ``reply`` is what a
+    SYNTHETIC entry tells the client.
     """
 
-    __slots__ = ("kind", "on_message", "on_skipped", "silent")
+    __slots__ = ("kind", "on_failed", "on_message", "reply", "silent")
 
     def __init__(
         self,
@@ -41,12 +43,19 @@ class Expected:
         *,
         silent: bool = False,
         on_message: Callable[[int, bytes], None] | None = None,
-        on_skipped: Callable[[], None] | None = None,
+        on_failed: Callable[[], None] | None = None,
+        reply: bytes = b"",
     ) -> None:
         self.kind = kind
         self.silent = silent
         self.on_message = on_message
-        self.on_skipped = on_skipped
+        self.on_failed = on_failed
+        self.reply = reply
+
+    def fail(self) -> None:
+        """This message had no effect."""
+        if self.on_failed is not None:
+            self.on_failed()
 
 
 # Shared entries for the client's own messages: most carry nothing else.
@@ -69,13 +78,22 @@ class Replies:
     another client.
     """
 
-    __slots__ = ("_queue", "_syncs_in_copy", "copy_in", "doubtful")
+    __slots__ = (
+        "_queue",
+        "_skipping",
+        "_syncs_in_copy",
+        "copy_in",
+        "doubtful",
+        "synthetic_due",
+    )
 
     def __init__(self) -> None:
         self._queue: deque[Expected] = deque()
         self._syncs_in_copy = 0
+        self._skipping = False
         self.copy_in = False
         self.doubtful = False
+        self.synthetic_due = False
 
     @property
     def idle(self) -> bool:
@@ -91,10 +109,24 @@ class Replies:
 
     def expect(self, entry: Expected) -> None:
         """A message was sent that will be answered."""
-        if self.copy_in:
+        if self._skipping:
+            self._sent_while_skipping(entry)
+        elif self.copy_in:
             self._sent_during_copy(entry)
         elif not self.doubtful:
-            self._queue.append(entry)
+            self._append(entry)
+
+    def _append(self, entry: Expected) -> None:
+        self._queue.append(entry)
+        self.synthetic_due = self._queue[0].kind == SYNTHETIC
+
+    def _sent_while_skipping(self, entry: Expected) -> None:
+        """After an error a server takes no notice of anything but Sync."""
+        if entry.kind == SYNC:
+            self._skipping = False
+            self._append(entry)
+        else:
+            entry.fail()
 
     def _sent_during_copy(self, entry: Expected) -> None:
         """In copy-in mode a server ignores Sync and takes anything else for an error."""
@@ -148,11 +180,9 @@ class Replies:
         self.copy_in = False
         if not self._queue or self._queue[0].kind in _ENDS_WITH_READY:
             return
-        self._queue.popleft()
         while self._queue and self._queue[0].kind != SYNC:
-            skipped = self._queue.popleft()
-            if skipped.on_skipped is not None:
-                skipped.on_skipped()
+            self._queue.popleft().fail()
+        self._skipping = not self._queue
 
     def on_ready(self) -> None:
         """ReadyForQuery: the end of a Query, FunctionCall or Sync."""
@@ -165,12 +195,22 @@ class Replies:
             raise ProtocolViolation("the server became ready before it had answered everything")
         self._pop()
 
+    def take_synthetic(self) -> bytes:
+        """The gateway's own answers whose turn it is."""
+        taken = b""
+        while self._queue and self._queue[0].kind == SYNTHETIC:
+            taken += self._queue[0].reply
+            self._pop()
+        return taken
+
     def _pop(self) -> None:
         self._queue.popleft()
         while self._queue and self._queue[0].kind == COPY_END:
             self._queue.popleft()
+        self.synthetic_due = bool(self._queue) and self._queue[0].kind == SYNTHETIC
 
     def _give_up(self) -> None:
         self.doubtful = True
         self.copy_in = False
+        self.synthetic_due = False
         self._queue.clear()

@@ -23,7 +23,7 @@ from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
-from gateway.router.facts import Effect
+from gateway.router.facts import Effect, Facts
 from gateway.router.identity import Login, LoginKind, Owner
 from gateway.router.route import Asked, NeedOwner, Reject, Route, owner_not_found, route
 from gateway.session.context import Context
@@ -37,7 +37,9 @@ from gateway.session.state import (
     probe_sql,
     read_probe,
     replay_sql,
+    scope_of,
 )
+from gateway.session.translate import Translator, close_surplus
 
 _log = logging.getLogger(__name__)
 
@@ -129,12 +131,16 @@ class ClientSession(asyncio.Protocol):
         self._sent = False
         self._effects = Effect(0)
         self._touched: set[str] = set()
+        self._preamble = b""
+        self._translator = Translator(
+            context.statements, context.settings.pool.client_statements_max, self._note
+        )
+        self._scope = scope_of(startup_settings)
         self._input_held = False
         self._server_full = False
         self._read_paused = False
         self._write_paused = False
         self._fatal_seen = False
-        self._unnamed_open = False
         self._draining: ShuttingDown | None = None
         self._seeking: asyncio.Task[None] | None = None
 
@@ -373,6 +379,7 @@ class ClientSession(asyncio.Protocol):
         self.server = server
         self._sent = False
         server.link(self, self.number)
+        self._preamble = close_surplus(server, self._context.settings.pool.server_statements_max)
         if self._write_paused:
             server.transport.pause_reading()
         if _log.isEnabledFor(logging.DEBUG):
@@ -430,8 +437,12 @@ class ClientSession(asyncio.Protocol):
         def on_answer(answer: Answer) -> None:
             self._replayed(server, answer)
 
-        server.ask(sql, on_answer)
-        if not wait:
+        request = server.prepare_ask(sql, on_answer)
+        if wait:
+            server.write(self._preamble + request)
+            self._preamble = b""
+        else:
+            self._preamble += request
             server.settings = self.settings
             self._input_held = False
             self._send_inbox()
@@ -458,10 +469,15 @@ class ClientSession(asyncio.Protocol):
     # --- linked: from the client to the server ---
 
     def _relay(self, data: bytes) -> None:
-        """Book what the server will owe for each message, and pass the chunk on in one write."""
+        """Book what the server will owe for each message, and pass the chunk on in one write.
+
+        Handlers may have something else sent in the place of a message.
+        """
         server = self.server
         assert server is not None
         end = len(data)
+        sent = 0
+        changed: list[bytes] = [self._preamble] if self._preamble else []
         pos = min(self._skip, end)
         self._skip -= pos
         while end - pos >= HEADER_BYTES:
@@ -469,78 +485,94 @@ class ClientSession(asyncio.Protocol):
             handler = _WHEN_LINKED[tag]
             if handler is None:
                 raise _unknown_message(tag)
-            following = pos + message_size(data, pos)
-            if following > end:
-                if tag != _COPY_DATA and following - pos <= WHOLE_MAX_BYTES:
-                    break
-                handler(self, server, data, pos, end)
-                self._skip = following - end
-                pos = end
+            size = message_size(data, pos)
+            following = min(pos + size, end)
+            if pos + size > end and tag != _COPY_DATA and size <= WHOLE_MAX_BYTES:
                 break
-            handler(self, server, data, pos, following)
+            instead = handler(self, server, data[pos:following], size)
             if self.phase is not Phase.LINKED:
                 return
+            if instead is not None:
+                changed += (data[sent:pos], instead)
+                sent = following
+            self._skip = pos + size - following
             pos = following
-        if pos:
-            self._sent = True
-            server.write(data if pos == end else data[:pos])
         self._inbox = data[pos:] if pos < end else b""
+        self._preamble = b""
+        if changed:
+            data = b"".join((*changed, data[sent:pos]))
+        elif pos < end:
+            data = data[:pos]
+        if data:
+            self._sent = True
+            server.write(data)
+        if server.replies.synthetic_due:
+            server.give_synthetic()
         if self._ready_missed and not self._skip and server.replies.idle:
             self.server_ready(server.status)
 
-    def _on_query(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
-        self._note(data[pos + HEADER_BYTES : end - 1])
-        self._unnamed_open = False
+    def _on_query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self._note(self._context.facts.facts(message[HEADER_BYTES:-1]))
+        self._translator.query(server)
         server.replies.expect(replies.CLIENT_QUERY)
+        return None
 
-    def _on_function(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._effects |= Effect.UNKNOWN
         server.replies.expect(replies.CLIENT_FUNCTION)
+        return None
 
-    def _on_parse(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
-        name, following = messages.read_cstring(data[:end], pos + HEADER_BYTES)
-        text_end = data.find(b"\0", following, end)
-        self._note(data[following : text_end if text_end >= 0 else end])
-        if name:
-            self._pin(Pin.PREPARED)
-        else:
-            self._unnamed_open = True
+    def _on_parse(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = True
-        server.replies.expect(replies.CLIENT_PARSE)
+        if len(message) < size:
+            return self._parse_unseen(server, message)
+        return self._translator.parse(server, message, self._scope)
 
-    def _on_bind(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
-        self._unnamed_open = False
+    def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
+        """Too long to keep: it stays on this server, and so do we."""
+        name, _ = messages.read_cstring(message, HEADER_BYTES)
+        self._effects |= Effect.UNKNOWN
+        self._pin(Pin.PREPARED)
+        self._translator.parse_unseen(server, name)
+        return None
+
+    def _on_bind(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = True
-        server.replies.expect(replies.CLIENT_BIND)
+        return self._translator.bind(server, message, size)
 
-    def _on_describe(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_describe(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = True
-        server.replies.expect(replies.CLIENT_DESCRIBE)
+        return self._translator.describe(server, message)
 
-    def _on_execute(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = True
         server.replies.expect(replies.CLIENT_EXECUTE)
+        return None
 
-    def _on_close(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_close(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = True
-        server.replies.expect(replies.CLIENT_CLOSE)
+        return self._translator.close(server, message)
 
-    def _on_sync(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_sync(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._sync_due = False
+        server.prepared.sync_sent()
         server.replies.expect(replies.CLIENT_SYNC)
+        return None
 
-    def _on_copy_end(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_copy_end(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         server.replies.copy_ended()
+        return None
 
-    def _on_passed(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_passed(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         """Flush and copy data: nothing is owed for them."""
+        return None
 
-    def _on_terminate(self, server: ServerConnection, data: bytes, pos: int, end: int) -> None:
+    def _on_terminate(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._close()
+        return None
 
-    def _note(self, text: bytes) -> None:
+    def _note(self, facts: Facts) -> None:
         """Remember what a statement may leave in the session."""
-        facts = self._context.facts.facts(text)
         if facts.effects:
             self._effects |= facts.effects
             for statement in facts.statements:
@@ -583,6 +615,9 @@ class ClientSession(asyncio.Protocol):
             self._effects = Effect(0)
             self._part()
 
+    def server_forgot_prepared(self) -> None:
+        self._translator.forget_all()
+
     def server_lost(self, error: ServerUnavailable) -> None:
         """The server has gone; what was not sent yet gets another, all else ends with the truth."""
         self.server = None
@@ -600,8 +635,6 @@ class ClientSession(asyncio.Protocol):
         for effect, pin in PINNING.items():
             if self._effects & effect:
                 self._pin(pin)
-        if self._unnamed_open:
-            self._pin(Pin.PREPARED)
 
     def _pin(self, pin: Pin) -> None:
         if pin not in self.pins:
@@ -631,6 +664,7 @@ class ClientSession(asyncio.Protocol):
             found = read_probe(answer.rows, self._pool.dsn.user)
             server.settings = found.settings
             self.settings = ordered({**dict(self._startup_settings), **dict(found.settings)})
+            self._scope = scope_of(self.settings)
             self._repin(found.pins)
         self._part()
 
@@ -664,7 +698,7 @@ def _unknown_message(tag: int) -> ProtocolViolation:
 
 _COPY_DATA = ord("d")
 
-_LinkedHandler = Callable[[ClientSession, ServerConnection, bytes, int, int], None]
+_LinkedHandler = Callable[[ClientSession, ServerConnection, bytes, int], bytes | None]
 _IdleHandler = Callable[[ClientSession, int], bool]
 
 _LINKED: dict[bytes, _LinkedHandler] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.directory.directory import Directory
 from gateway.pool.pools import Pools
+from gateway.pool.prepared import Statements
 from gateway.router.facts import FactsCache
 from gateway.router.topology import Endpoint, Snapshot
 from gateway.session.registry import Registry
@@ -42,6 +43,7 @@ class Context:
     directory: Directory
     pools: Pools
     facts: FactsCache
+    statements: Statements
     registry: Registry
     clock: Clock
     mock_secret: bytes

@@ -52,6 +52,7 @@ UNION ALL (SELECT 'prepared by SQL', '', '' FROM pg_catalog.pg_prepared_statemen
 UNION ALL (SELECT 'listen', '', '' FROM pg_catalog.pg_listening_channels() LIMIT 1)"""
 
 _ROLE_NAMES = ("role", "session_authorization")
+_SCOPE_NAMES = ("search_path", *_ROLE_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,11 @@ def changes_identity(have: Settings, want: Settings) -> bool:
 
 def _identity(settings: Settings) -> list[Setting]:
     return [setting for setting in settings if setting[0] in _ROLE_NAMES]
+
+
+def scope_of(settings: Settings) -> Settings:
+    """The settings that change what a statement's text means."""
+    return tuple(setting for setting in settings if setting[0] in _SCOPE_NAMES)
 
 
 def literal(text: str) -> str:

@@ -232,10 +232,16 @@ class Pool(Section):
         50, description="Pause after the first failed connect; doubles from there."
     )
     connect_backoff_max_ms: Milliseconds = Field(
-        1000, description="Longest pause between failed connects."
+        500, description="Longest pause between failed connects."
     )
     clean_timeout_ms: Milliseconds = Field(
         5000, description="Longest cleaning of a used connection; then it is closed."
+    )
+    server_statements_max: int = Field(
+        500, ge=1, le=100_000, description="Prepared statements kept on one connection."
+    )
+    client_statements_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="Prepared statements one client may have at a time."
     )
 
 

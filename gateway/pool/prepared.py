@@ -1,0 +1,120 @@
+"""Prepared statements: one per text, parameter types and scope, shared by all who parse it.
+
+Clients know a statement by their own names; servers know it by the gateway's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import count
+from weakref import WeakValueDictionary
+
+from gateway.protocol import messages
+from gateway.router.facts import Facts, FactsCache
+
+NAME_PREFIX = b"__gateway_"
+"""What every name that servers know begins with."""
+
+Scope = tuple[tuple[str, str], ...]
+"""The settings that change what a text means: two clients share a statement only within one."""
+
+
+class Statement:
+    """A text with its parameter types. ``body`` is a Parse message's, from the text on."""
+
+    __slots__ = ("__weakref__", "body", "facts", "name")
+
+    def __init__(self, name: bytes, body: bytes, facts: Facts) -> None:
+        self.name = name
+        self.body = body
+        self.facts = facts
+
+    def parse_message(self, name: bytes) -> bytes:
+        """The Parse that makes it known to a server under ``name``."""
+        return messages.message(b"P", name + b"\0" + self.body)
+
+
+class Statements:
+    """All statements of a worker that a client or a server still knows."""
+
+    def __init__(self, facts: FactsCache) -> None:
+        self._facts = facts
+        self._shared: WeakValueDictionary[tuple[bytes, Scope], Statement] = WeakValueDictionary()
+        self._numbers = count(1)
+
+    def get(self, body: bytes, scope: Scope) -> Statement:
+        """The shared statement of a Parse message's body."""
+        statement = self._shared.get((body, scope))
+        if statement is None:
+            statement = self.private(body)
+            self._shared[(body, scope)] = statement
+        return statement
+
+    def private(self, body: bytes) -> Statement:
+        """A statement nobody else is given."""
+        text_end = body.find(b"\0")
+        facts = self._facts.facts(body[:text_end] if text_end >= 0 else body)
+        return Statement(b"%b%x" % (NAME_PREFIX, next(self._numbers)), body, facts)
+
+    def __len__(self) -> int:
+        return len(self._shared)
+
+
+class Prepared:
+    """What one server has prepared, least recently used first."""
+
+    __slots__ = ("_batch", "_known", "_pending")
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Statement, None] = OrderedDict()
+        self._pending: dict[Statement, int] = {}
+        self._batch = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def has(self, statement: Statement) -> bool:
+        """Whether it is known, or will be unless its Parse fails; it counts as used."""
+        if statement not in self._known:
+            return False
+        self._known.move_to_end(statement)
+        return True
+
+    def in_doubt(self, statement: Statement) -> bool:
+        """Whether its Parse is unanswered and a Sync has gone out since: it may yet fail alone."""
+        batch = self._pending.get(statement)
+        return batch is not None and batch != self._batch
+
+    def add(self, statement: Statement) -> None:
+        """Its Parse is being sent."""
+        self._known[statement] = None
+        self._pending[statement] = self._batch
+
+    def forget(self, statement: Statement) -> None:
+        """Its Parse failed, or it was closed."""
+        self._known.pop(statement, None)
+        self._pending.pop(statement, None)
+
+    def sync_sent(self) -> None:
+        """An error before this Sync does not make the server skip what comes after it."""
+        if self._pending:
+            self._batch += 1
+
+    def all_answered(self) -> None:
+        """The server has answered everything: what has not failed is known."""
+        if self._pending:
+            self._pending.clear()
+
+    def clear(self) -> None:
+        """The server has forgotten all."""
+        self._known.clear()
+        self._pending.clear()
+
+    def surplus(self, maximum: int) -> list[Statement]:
+        """Take out the least recently used beyond ``maximum``; they are to be closed."""
+        taken = []
+        while len(self._known) > maximum:
+            statement, _ = self._known.popitem(last=False)
+            self._pending.pop(statement, None)
+            taken.append(statement)
+        return taken

@@ -1,0 +1,228 @@
+"""Prepared statements of one client on whatever server it gets.
+
+Each method takes one of the client's messages, books in the server's reply queue what will be
+owed, and returns what to send in its place: None for the message as it is. What the server lacks
+is put in before; what it has already is answered by the gateway in its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.errors import GatewayError
+from gateway.pool.prepared import NAME_PREFIX, Prepared, Scope, Statement, Statements
+from gateway.pool.server import ServerConnection
+from gateway.protocol import messages, replies
+from gateway.protocol.framing import HEADER_BYTES
+from gateway.protocol.replies import Expected
+from gateway.router.facts import Facts
+
+_FAILED = ord("E")
+_UNKNOWN_NAME = b"?"
+
+
+class TooManyStatements(GatewayError):
+    """A client has prepared more statements than it may and closed none."""
+
+    sqlstate = "53400"
+
+
+class Translator:
+    """The names one client gave, and the statements they mean.
+
+    ``note`` hears the facts of every statement that is parsed or bound.
+    """
+
+    __slots__ = ("_maximum", "_named", "_note", "_shared", "_unnamed")
+
+    def __init__(self, shared: Statements, maximum: int, note: Callable[[Facts], None]) -> None:
+        self._shared = shared
+        self._maximum = maximum
+        self._note = note
+        self._named: dict[bytes, Statement] = {}
+        self._unnamed: Statement | None = None
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def forget_all(self) -> None:
+        """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""
+        self._named.clear()
+
+    # --- the client's messages ---
+
+    def query(self, server: ServerConnection) -> None:
+        """A simple Query does away with the unnamed statement."""
+        self._unnamed = None
+        server.unnamed = None
+
+    def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
+        """Parse. Raises TooManyStatements."""
+        name, following = messages.read_cstring(message, HEADER_BYTES)
+        statement = self._shared.get(message[following:], scope)
+        self._note(statement.facts)
+        if not name:
+            self._parse_unnamed(server, statement)
+            return None
+        if name in self._named:
+            return self._parse_again(server, name)
+        if len(self._named) >= self._maximum:
+            raise TooManyStatements(
+                f"a client may have at most {self._maximum} prepared statements",
+                hint="Close those no longer used, or raise pool.client_statements_max.",
+            )
+        return self._parse_named(server, name, statement)
+
+    def bind(self, server: ServerConnection, message: bytes, length: int) -> bytes | None:
+        """Bind; ``message`` may be cut off behind the names, ``length`` is its full size."""
+        _, at = messages.read_cstring(message, HEADER_BYTES)
+        name, following = messages.read_cstring(message, at)
+        before, real = self._resolve(server, name)
+        server.replies.expect(replies.CLIENT_BIND)
+        if real == name:
+            return before + message if before else None
+        portal = message[HEADER_BYTES:at]
+        rest = message[following:]
+        size = length - 1 + len(real) - len(name)
+        return b"%bB%b%b%b\0%b" % (before, size.to_bytes(4, "big"), portal, real, rest)
+
+    def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
+        """Describe of a statement or a portal."""
+        if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S":
+            server.replies.expect(replies.CLIENT_DESCRIBE)
+            return None
+        name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
+        before, real = self._resolve(server, name)
+        server.replies.expect(replies.CLIENT_DESCRIBE)
+        return before + messages.message(b"D", b"S" + real + b"\0")
+
+    def close(self, server: ServerConnection, message: bytes) -> bytes | None:
+        """Close of a statement or a portal; the server keeps a shared statement."""
+        name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
+        if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S" or not name:
+            if message[HEADER_BYTES : HEADER_BYTES + 1] == b"S":
+                self._unnamed = None
+                server.unnamed = None
+            server.replies.expect(replies.CLIENT_CLOSE)
+            return None
+        statement = self._named.pop(name, None)
+
+        def restore() -> None:
+            if statement is not None:
+                self._named[name] = statement
+
+        server.replies.expect(
+            Expected(replies.SYNTHETIC, reply=messages.CLOSE_COMPLETE, on_failed=restore)
+        )
+        return b""
+
+    # --- Parse ---
+
+    def parse_unseen(self, server: ServerConnection, name: bytes) -> None:
+        """A Parse too long to keep: it is known to this server alone, by the client's name."""
+        if not name:
+            self._unnamed = server.unnamed = self._shared.private(b"\0")
+        server.replies.expect(replies.CLIENT_PARSE)
+
+    def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
+        def gone() -> None:
+            server.unnamed = None
+            if self._unnamed is statement:
+                self._unnamed = None
+
+        self._unnamed = statement
+        server.unnamed = statement
+        server.replies.expect(Expected(replies.PARSE, on_failed=gone))
+
+    def _parse_named(self, server: ServerConnection, name: bytes, statement: Statement) -> bytes:
+        if server.prepared.in_doubt(statement):
+            statement = self._shared.private(statement.body)
+        self._named[name] = statement
+
+        def undo() -> None:
+            if self._named.get(name) is statement:
+                del self._named[name]
+
+        if not server.prepared.has(statement):
+            return _send_parse(server, statement, silent=False, undo=undo)
+        if server.status == _FAILED:
+            # The real server refuses it here, in its own words.
+            server.unnamed = None
+            server.replies.expect(Expected(replies.PARSE, on_failed=undo))
+            return statement.parse_message(b"")
+        server.replies.expect(
+            Expected(replies.SYNTHETIC, reply=messages.PARSE_COMPLETE, on_failed=undo)
+        )
+        return b""
+
+    def _parse_again(self, server: ServerConnection, name: bytes) -> bytes:
+        """The name is taken. Have the server say so itself: give it the name, then again."""
+        empty = messages.message(b"P", name + b"\0\0\0\0")
+        server.replies.expect(Expected(replies.PARSE, silent=True))
+        server.replies.expect(replies.CLIENT_PARSE)
+        server.literal_names.append(name)
+        return empty + empty
+
+    # --- Bind and Describe ---
+
+    def _resolve(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
+        """What to send before a message that names a statement, and the server's name for it."""
+        if not name:
+            return self._resolve_unnamed(server), b""
+        statement = self._named.get(name)
+        if statement is None:
+            # The server's own "does not exist"; never somebody else's statement.
+            return b"", name if not name.startswith(NAME_PREFIX) else _UNKNOWN_NAME
+        self._note(statement.facts)
+        if server.prepared.has(statement):
+            return b"", statement.name
+        return _send_parse(server, statement, silent=True), statement.name
+
+    def _resolve_unnamed(self, server: ServerConnection) -> bytes:
+        statement = self._unnamed
+        if statement is None:
+            if server.unnamed is None:
+                return b""
+            server.unnamed = None
+            server.replies.expect(Expected(replies.CLOSE, silent=True))
+            return messages.message(b"C", b"S\0")
+        self._note(statement.facts)
+        if server.unnamed is statement:
+            return b""
+
+        def gone() -> None:
+            server.unnamed = None
+
+        server.unnamed = statement
+        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=gone))
+        return statement.parse_message(b"")
+
+
+def close_surplus(server: ServerConnection, maximum: int) -> bytes:
+    """Closes, unseen, what a server has prepared beyond ``maximum`` or was lent as a name."""
+    names = [statement.name for statement in server.prepared.surplus(maximum)]
+    names += server.literal_names
+    server.literal_names.clear()
+    for _ in names:
+        server.replies.expect(Expected(replies.CLOSE, silent=True))
+    return b"".join(messages.message(b"C", b"S" + name + b"\0") for name in names)
+
+
+def _send_parse(
+    server: ServerConnection,
+    statement: Statement,
+    *,
+    silent: bool,
+    undo: Callable[[], None] | None = None,
+) -> bytes:
+    """Make a statement known to a server; ``undo`` if that fails."""
+    prepared: Prepared = server.prepared
+
+    def failed() -> None:
+        prepared.forget(statement)
+        if undo is not None:
+            undo()
+
+    prepared.add(statement)
+    server.replies.expect(Expected(replies.PARSE, silent=silent, on_failed=failed))
+    return statement.parse_message(statement.name)
