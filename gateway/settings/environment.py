@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.settings.model import INDUSTRIES
 from gateway.settings.problems import Path, Problem, did_you_mean, dotted
-from gateway.settings.tree import typed
+from gateway.settings.tree import is_text, typed
 
 PREFIX = "DATABASE_URL_"
 META = "META"
@@ -87,11 +87,10 @@ class _Reader:
             name: {"shards": self._shards(name, shards)} for name, shards in databases.items()
         }
         for variable, (section, option) in _OPTIONS.items():
-            if text := self._given.get(variable):
-                self._variables.value.setdefault(section, {})
-                self._variables.value[section][option] = typed(text)
-                self._variables.names[section, option] = variable
-                self._variables.texts[section, option] = text
+            if variable in self._given:
+                text = self._text((section, option), variable)
+                self._variables.value.setdefault(section, {})[option] = typed(text or "")
+                self._variables.texts[section, option] = text or ""
         return self._variables
 
     def _databases(self) -> dict[str, dict[int, _Database]]:
@@ -138,16 +137,22 @@ class _Reader:
         self._check_numbers(f"{database.variable}_REPLICA", list(database.replicas))
         replicas = [database.replicas[number] for number in sorted(database.replicas)]
         return {
-            "primary": self._url((*path, "primary"), database.variable),
+            "primary": self._text((*path, "primary"), database.variable),
             "replicas": [
-                self._url((*path, "replicas", number), variable)
+                self._text((*path, "replicas", number), variable)
                 for number, variable in enumerate(replicas)
             ],
         }
 
-    def _url(self, path: Path, variable: str) -> str | None:
+    def _text(self, path: Path, variable: str) -> str | None:
+        """The variable's value, which is that of the option at ``path``."""
         self._variables.names[path] = variable
-        return self._given.get(variable)
+        text = self._given.get(variable)
+        if text is None or is_text(text):
+            return text
+        self._found(variable, "is not valid text")
+        self._variables.broken.add(path)
+        return None
 
     def _check_numbers(self, base: str, numbers: list[int]) -> None:
         """Numbers go 1, 2, 3, ... without a gap; or there is a single one without a number."""

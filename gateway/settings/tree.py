@@ -117,6 +117,11 @@ def typed(text: str) -> object:
     return text
 
 
+def is_text(text: str) -> bool:
+    """No NUL, and no lone surrogate such as an undecodable byte of the environment becomes."""
+    return not re.search("[\0\ud800-\udfff]", text)
+
+
 class _Builder:
     """Fills one tree from the nodes of its text."""
 
@@ -154,9 +159,10 @@ class _Builder:
         except ValueError as error:
             self._tree.places[path] = Place(key, position)
             return self._broken(path, position, str(error))
-        self._tree.places[path] = Place(key, position, text if plain else None)
-        if not _is_text(text):
+        if not is_text(text):
+            self._tree.places[path] = Place(key, position)
             return self._broken(path, position, "is not valid text")
+        self._tree.places[path] = Place(key, position, text if plain else None)
         return typed(text) if plain else text
 
     def _mapping(self, path: Path, node: yaml.MappingNode) -> dict[str, object]:
@@ -168,7 +174,7 @@ class _Builder:
                 merged.append(value_node)
                 continue
             name = key_node.value
-            if not isinstance(name, str) or not _is_text(name):
+            if not isinstance(name, str) or not is_text(name):
                 self._find(path, position, "the name of an option should be plain text")
             elif name in value:
                 self._find((*path, name), position, "is written twice")
@@ -201,7 +207,7 @@ class _Builder:
         for key_node, value_node in source.value:
             if _is_merge(key_node):
                 inner.append(value_node)
-            elif isinstance(key_node.value, str) and _is_text(key_node.value):
+            elif isinstance(key_node.value, str) and is_text(key_node.value):
                 yield key_node.value, key_node, value_node
         yield from self._merged(path, inner, depth)
 
@@ -225,8 +231,3 @@ class _Builder:
 
 def _is_merge(key: yaml.Node) -> bool:
     return key.tag == PLAIN and key.value == _MERGE
-
-
-def _is_text(text: str) -> bool:
-    """No NUL, and no lone surrogate such as an undecodable byte of the environment becomes."""
-    return not re.search("[\0\ud800-\udfff]", text)

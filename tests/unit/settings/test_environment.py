@@ -125,6 +125,18 @@ MISTAKES = {
             "GATEWAY_LISTEN_PORT: should be a whole number",
         ],
     ),
+    "bytes that are no text": (
+        {
+            "DATABASE_URL_LAW": f"postgresql://a:{SECRET}\udcff@db/d",
+            "DATABASE_URL_LAW_REPLICA": "\udcff",
+            "GATEWAY_LISTEN_HOST": "\udcff",
+        },
+        [
+            "DATABASE_URL_LAW: is not valid text",
+            "DATABASE_URL_LAW_REPLICA: is not valid text",
+            "GATEWAY_LISTEN_HOST: is not valid text",
+        ],
+    ),
     "one database, two passwords": (
         {"DATABASE_URL_LAW": f"postgresql://app:other{SECRET}@db/meta"},
         [

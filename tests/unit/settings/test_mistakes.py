@@ -180,8 +180,8 @@ MISTAKES = {
         ["f:7:13: pool.min: is more than pool.max, 20"],
     ),
     "backoff upside down": (
-        "pool: {connect_backoff_min_ms: 2000}\n",
-        ["f:7:32: pool.connect_backoff_min_ms: is more than connect_backoff_max_ms, 1000"],
+        "pool: {connect_backoff_min_ms: 2000, connect_backoff_max_ms: 1000}\n",
+        ["f:7:32: pool.connect_backoff_min_ms: is more than connect_backoff_max_ms, 500"],
     ),
     "min above the inherited max": (
         "    pool: {min: 21}\n",
@@ -303,6 +303,12 @@ industries:
     assert problems(text) == [
         f"f:1:{column}: meta.pool.max: should be at least 1",
         f"f:1:{column}: industries.LAW.pool.max: should be at least 1",
+    ]
+
+
+def test_a_variable_of_bytes_that_are_no_text() -> None:
+    assert problems(f"{SMALLEST}listen:\n  host: ${{HOST}}\n", HOST="\udcff") == [
+        "f:8:9: listen.host: is not valid text"
     ]
 
 
