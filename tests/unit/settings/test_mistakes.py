@@ -181,7 +181,7 @@ MISTAKES = {
     ),
     "backoff upside down": (
         "pool: {connect_backoff_min_ms: 2000, connect_backoff_max_ms: 1000}\n",
-        ["f:7:32: pool.connect_backoff_min_ms: is more than connect_backoff_max_ms, 500"],
+        ["f:7:32: pool.connect_backoff_min_ms: is more than connect_backoff_max_ms, 1000"],
     ),
     "min above the inherited max": (
         "    pool: {min: 21}\n",
