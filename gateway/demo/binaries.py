@@ -76,7 +76,7 @@ def from_environment(account: Account | None) -> Installation | None:
     named = os.environ.get(VARIABLE)
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = Path(named).expanduser().absolute()
     try:
         return Installation(folder, _usable_version(folder, account), f"${VARIABLE}")
     except PostgresNotFound as reason:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import PurePosixPath
 
 META = "meta.sql"
 INDUSTRY = "industry.sql"
@@ -24,24 +24,12 @@ def read(name: str) -> str:
 
     ``\ir`` is psql's: a path relative to the including file. Raises FileNotFoundError.
     """
-    folder = PurePosixPath(name).parent
+    folder = posixpath.dirname(name)
     return _INCLUDE.sub(
-        lambda include: read(_normal(folder / include[1])), _file(name).read_text(encoding="utf-8")
+        lambda include: read(posixpath.normpath(posixpath.join(folder, include[1]))),
+        _file(name).read_text(encoding="utf-8"),
     )
 
 
 def _file(name: str) -> Traversable:
-    return files("gateway.migrate").joinpath("sql", *PurePosixPath(name).parts)
-
-
-def _normal(path: PurePosixPath) -> str:
-    """``path`` without ``..``; one that leaves the folder of SQL files is an error."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part != "..":
-            parts.append(part)
-        elif parts:
-            parts.pop()
-        else:
-            raise FileNotFoundError(f"{path} is outside the folder of SQL files")
-    return "/".join(parts)
+    return files("gateway.migrate").joinpath("sql", *name.split("/"))
