@@ -37,6 +37,8 @@ from gateway.settings.model import Settings, TlsMode
 
 _log = logging.getLogger(__name__)
 
+FACTS_ENTRIES = 20_000
+FACTS_BYTES_MAX = 32 * 1024 * 1024
 _TICK_S = 0.1
 _DRAIN_POLL_S = 0.05
 
@@ -52,7 +54,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._draining = False
-        facts = FactsCache()
+        facts = FactsCache(FACTS_ENTRIES, FACTS_BYTES_MAX)
         self.context = Context(
             settings=settings,
             snapshot=build_snapshot(settings, epoch=1),
@@ -234,9 +236,8 @@ def _tls(settings: Settings) -> Tls | None:
     tls = settings.listen.tls
     if tls.mode is TlsMode.DISABLE or tls.certificate_file is None:
         return None
-    if tls.key_file is None:
-        raise ConfigError(["listen.tls.key_file: missing"])
-    context = server_context(tls.certificate_file, tls.key_file, tls.minimum_version)
+    key_file = tls.key_file or tls.certificate_file
+    context = server_context(tls.certificate_file, key_file, tls.minimum_version)
     return Tls(context, required=tls.mode is TlsMode.REQUIRE)
 
 

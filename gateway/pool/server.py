@@ -35,8 +35,8 @@ class LinkedClient(Protocol):
     def server_ready(self, status: int) -> None:
         """Nothing is owed any more; ``status`` is ReadyForQuery's."""
 
-    def server_reported(self, name: bytes, value: bytes) -> None:
-        """A ParameterStatus for the client went by."""
+    def server_reported(self, name: bytes, value: bytes) -> bool:
+        """A ParameterStatus arrives; whether it tells the client something new."""
 
     def server_failed(self, fields: dict[str, str]) -> None:
         """An ErrorResponse for the client goes by; ``fields`` by their one-letter code."""
@@ -63,8 +63,8 @@ class SilentClient:
     def server_ready(self, status: int) -> None:
         pass
 
-    def server_reported(self, name: bytes, value: bytes) -> None:
-        pass
+    def server_reported(self, name: bytes, value: bytes) -> bool:
+        return False
 
     def server_failed(self, fields: dict[str, str]) -> None:
         pass
@@ -385,9 +385,12 @@ class ServerConnection(asyncio.Protocol):
     def _on_parameter(self, tag: int, body: bytes) -> None:
         name, value = messages.read_parameter_status(body)
         self.parameters[name] = value
+        if self.client is None:
+            return
+        news = self.client.server_reported(name, value)
         head = self.replies.head
-        if self.client is not None and not (head is not None and head.silent):
-            self.client.server_reported(name, value)
+        if news and head is not None and head.silent:
+            self.client.forward(messages.parameter_status(name, value))
 
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()

@@ -430,7 +430,7 @@ class ClientSession(asyncio.Protocol):
     def _replay(self, server: ServerConnection) -> None:
         """Give the server our settings; a change of role is waited for before anything runs."""
         sql = replay_sql(server.settings, self.settings)
-        wait = changes_identity(server.settings, self.settings)
+        wait = not self._inbox or changes_identity(server.settings, self.settings)
         self._context.counters.replays += 1
         self._input_held = True
 
@@ -584,8 +584,12 @@ class ClientSession(asyncio.Protocol):
         self._context.counters.bytes_to_clients += len(data)
         self._transport.write(data)
 
-    def server_reported(self, name: bytes, value: bytes) -> None:
-        self.parameters[name] = value
+    def server_reported(self, name: bytes, value: bytes) -> bool:
+        news = self.parameters.get(name) != value
+        if news:
+            self.parameters[name] = value
+            self._effects |= Effect.SETTING
+        return news
 
     def server_failed(self, fields: dict[str, str]) -> None:
         self._context.counters.errors_from_servers += 1
@@ -679,12 +683,15 @@ class ClientSession(asyncio.Protocol):
         if self._draining is not None:
             self.end(self._draining)
             return
-        if self.pins:
-            self._receive(b"")
-            return
         server, pool = self.server, self._pool
         assert server is not None
         assert pool is not None
+        if self.pins:
+            if server.settings != self.settings:
+                self._replay(server)
+            else:
+                self._receive(b"")
+            return
         self.server = None
         self.phase = Phase.IDLE
         self._server_full = False
