@@ -118,7 +118,7 @@ def _system_folders() -> list[Path]:
     on_path = (Path(entry) / PROGRAMS[0] for entry in os.get_exec_path() if entry)
     found: dict[Path, None] = {}
     for program in on_path:
-        if program.is_file():
+        if os.access(program, os.X_OK):  # unlike is_file(), False in a folder we may not enter
             found[program.resolve().parent] = None
     for pattern in _SYSTEM_FOLDERS:
         for folder in sorted(Path("/").glob(pattern)):

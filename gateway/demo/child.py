@@ -17,7 +17,7 @@ from time import monotonic
 
 from gateway.demo.folder import DemoError
 from gateway.demo.postgres import HOST, free_port, port_is_free
-from gateway.demo.process import spawn, stop, tail, wait
+from gateway.demo.process import open_log, spawn, stop, tail, wait
 
 HTTP_PORT = 6480
 _START_TIMEOUT_S = 30
@@ -71,7 +71,7 @@ async def start_gateway(
 
     Raises DemoError with the end of its log.
     """
-    with log.open("wb") as output:
+    with open_log(log) as output:
         process = spawn(
             [sys.executable, "-P", "-m", "gateway", "serve", "--config", config],
             output=output,

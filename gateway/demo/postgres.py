@@ -21,7 +21,7 @@ from typing import Self
 from urllib.parse import quote
 
 from gateway.demo.binaries import Installation, PostgresNotFound, find_postgres
-from gateway.demo.process import Account, server_account, spawn, stop, tail, wait
+from gateway.demo.process import Account, open_log, server_account, spawn, stop, tail, wait
 
 __all__ = [
     "Cluster",
@@ -60,10 +60,9 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
 )
 """Settings every cluster starts with. No Unix socket, so that no path can be too long for one."""
 
-FAST: Mapping[str, str] = MappingProxyType(
-    {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-)
-"""For data that may be lost with the machine: tests and throw-away demos."""
+FAST: Mapping[str, str] = MappingProxyType({"fsync": "off", "full_page_writes": "off"})
+"""For data that may be lost with the machine: tests and throw-away demos. Commits still wait for
+their WAL to be written, else a standby would get it late."""
 
 
 class ClusterError(Exception):
@@ -225,7 +224,7 @@ class Cluster:
     async def _start_once(self, deadline: float) -> str | None:
         """None when the server is up, else the end of its log."""
         self._write_settings()
-        with self.log.open("wb") as log, self._reachable_folder() as (folder, keep_open):
+        with open_log(self.log) as log, self._reachable_folder() as (folder, keep_open):
             process = spawn(
                 [self._program("postgres"), "-D", folder],
                 output=log,

