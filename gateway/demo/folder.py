@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.router.identity import LoginKind
 
 _STATE = "demo.json"
 _LOCK = "demo.lock"
+_PREFIX = "gateway-demo-"
 
 
 class DemoError(Exception):
@@ -76,16 +77,33 @@ def open_folder(path: Path | None) -> Iterator[Folder]:
     A kept folder whose rows were never loaded completely is emptied. Raises DemoError for a folder
     that is in use or holds something else.
     """
-    if path is not None:
+    if path is None:
+        with _temporary() as folder:
+            yield folder
+    else:
         with _kept(path.absolute()) as folder:
             yield folder
-        return
-    temporary = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
+
+
+@contextmanager
+def _temporary() -> Iterator[Folder]:
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
-        temporary.chmod(0o711)  # the server's user goes through it to its own folder
-        yield Folder(temporary, False, State())
+        path.chmod(0o711)  # the server's user goes through it to its own folder
+        with _locked(path):
+            _remove_leftovers(path.parent)
+            yield Folder(path, False, State())
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Removes the temporary folders of demos that were killed: ours, and locked by nobody."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        with suppress(DemoError, OSError):
+            if path.lstat().st_uid == os.geteuid() and (path / _LOCK).is_file():
+                with _locked(path):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -94,16 +112,22 @@ def _kept(path: Path) -> Iterator[Folder]:
         raise DemoError(f"{path} holds something else; name an empty folder or a new one")
     if not path.exists():
         path.mkdir(parents=True, mode=0o711)
-    with (path / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoError(f"another demo is using {path}") from None
+    with _locked(path):
         folder = Folder(path, True, _read_state(path / _STATE))
         if not folder.state.logins:
             for leftover in (folder.primary, folder.standby):
                 shutil.rmtree(leftover, ignore_errors=True)
         yield folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with (path / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError(f"another demo is using {path}") from None
+        yield
 
 
 def _read_state(path: Path) -> State:

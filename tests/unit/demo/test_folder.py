@@ -22,6 +22,19 @@ def test_a_temporary_folder_goes_at_the_end() -> None:
     assert not folder.path.exists()
 
 
+def test_what_killed_demos_left_is_removed_and_running_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("gateway-demo-killed", "gateway-demo-no-lock", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "gateway-demo-killed" / "demo.lock").touch()
+    (tmp_path / "other" / "demo.lock").touch()
+    with open_folder(None) as first, open_folder(None) as second:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {first.path.name, second.path.name, "gateway-demo-no-lock", "other"}
+
+
 def test_a_kept_folder_remembers(tmp_path: Path) -> None:
     with open_folder(tmp_path / "new") as folder:
         folder.state.logins = [LOGIN]
