@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -53,12 +54,10 @@ async def open_server(
     deadline = monotonic() + timeout_s
     contexts = contexts or ClientContexts()
     try:
+        tls = contexts.get(address.sslmode, address.sslrootcert, address.sslcert, address.sslkey)
         async with asyncio.timeout(timeout_s):
-            tls = contexts.get(
-                address.sslmode, address.sslrootcert, address.sslcert, address.sslkey
-            )
             places = await _places(address)
-            return await _first_to_answer(_Opening(address, factory, tls), places, deadline)
+        return await _first_to_answer(_Opening(address, factory, tls), places, deadline)
     except (OSError, ConfigError) as error:
         raise _failed(address, error) from None
 
@@ -215,12 +214,20 @@ async def _open_once(
 ) -> tuple[asyncio.Transport, P]:
     sock = await _connected(place)
     try:
-        if ask_tls and await _tls_granted(sock, opening.address.sslmode):
-            return await _in_tls(sock, opening)
-        return await _in_plain(sock, opening)
+        in_tls = ask_tls and await _tls_granted(sock, opening.address.sslmode)
+        protocol = opening.factory()
     except BaseException:
-        # Where a transport has taken the socket it closes it too, and twice is harmless.
         sock.close()
+        raise
+    # From here on the socket is a transport's, and only that may close it.
+    try:
+        if in_tls:
+            return await _in_tls(sock, protocol, opening)
+        return await _in_plain(sock, protocol)
+    except BaseException:
+        # A transport given up during its handshake may live on for long; at its end it leaves.
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
         raise
 
 
@@ -278,21 +285,23 @@ def _refuse_stuffing(sock: socket.socket) -> None:
         raise ConnectionError("unencrypted bytes came after the server's agreement to TLS")
 
 
-async def _in_tls(sock: socket.socket, opening: _Opening[P]) -> tuple[asyncio.Transport, P]:
+async def _in_tls(
+    sock: socket.socket, protocol: P, opening: _Opening[P]
+) -> tuple[asyncio.Transport, P]:
     host = opening.address.host
     try:
         return await asyncio.get_running_loop().create_connection(
-            opening.factory, sock=sock, ssl=opening.tls, server_hostname=host
+            lambda: protocol, sock=sock, ssl=opening.tls, server_hostname=host
         )
     except (OSError, ValueError) as error:  # ValueError: a name that TLS can't send
         raise _HandshakeFailed(f"the TLS handshake failed: {_cause(error)}") from None
 
 
-async def _in_plain(sock: socket.socket, opening: _Opening[P]) -> tuple[asyncio.Transport, P]:
+async def _in_plain(sock: socket.socket, protocol: P) -> tuple[asyncio.Transport, P]:
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_connection(opening.factory, sock=sock)
-    return await loop.create_connection(opening.factory, sock=sock)
+        return await loop.create_unix_connection(lambda: protocol, sock=sock)
+    return await loop.create_connection(lambda: protocol, sock=sock)
 
 
 # --- what went wrong -------------------------------------------------------------------------
