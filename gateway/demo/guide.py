@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from gateway.demo.seed import SeedLogin
 from gateway.demo.tour import Seen, one_per_shard
@@ -16,15 +17,15 @@ from gateway.router.identity import LoginKind
 
 def tour_table(seen: Sequence[Seen]) -> Table:
     """One line per connection of the tour."""
-    table = Table(title="Who lands where, seen by clients of the gateway")
-    for heading in ("login", "named database", "current_database()", "leads", "login ms", ""):
+    table = Table(title="Who lands where, as clients of the gateway see it")
+    for heading in ("login", "asks for", "lands in", "leads", "login ms", ""):
         right = heading in ("leads", "login ms")
         table.add_column(heading, justify="right" if right else "left")
     for one in seen:
         login = one.stop.login.user
         if one.stop.options:
-            login += f" {one.stop.options}"
-        verdict = f"[red]{one.problem}[/]" if one.problem else "[green]ok[/]"
+            login += f" for owner {one.stop.owner}"
+        verdict = Text(one.problem or "ok", style="red" if one.problem else "green")
         named = one.stop.database
         table.add_row(login, named, one.database, str(one.leads), f"{one.connect_ms:.0f}", verdict)
     return table

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from time import monotonic
 
 import asyncpg
 from rich.console import Console
@@ -101,6 +102,7 @@ class _Demo:
 
     async def _all_steps(self) -> int:
         options = self._options
+        started = monotonic()
         ports = choose_ports(options.port)
         if options.ready_file is not None:
             options.ready_file.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +147,7 @@ class _Demo:
                 )
                 write_private_json(options.ready_file.absolute(), document)
             self._up = True
+            self._say(f"All up after {monotonic() - started:.0f} s.")
             if options.exit_after_tour:
                 return 0
             self._say("Ctrl-C stops everything.", style="bold")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from gateway.demo.guide import psql_lines, psql_program
+from gateway.demo.guide import psql_lines, psql_program, tour_table
 from gateway.demo.seed import choose_tenants, make_logins
-from gateway.demo.tour import one_per_shard, plan
+from gateway.demo.tour import Seen, one_per_shard, plan
 from gateway.router.identity import LoginKind
 from tests.unit.demo.test_tenants import ALL
 
@@ -27,6 +29,16 @@ def test_the_tour_goes_everywhere_and_as_every_kind_of_login() -> None:
     assert {stop.expected for stop in stops} == {
         shard.primary.database for shard in ALL.shards.values() if shard.industry
     }
+
+
+def test_a_stop_that_went_wrong_is_shown_with_its_reason() -> None:
+    stop = plan(LOGINS, ALL)[0]
+    table = tour_table([Seen(stop, "law", 12, 3.2), Seen(stop, problem="[FATAL] no [/such] thing")])
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table)
+    right, wrong = [line for line in console.export_text().splitlines() if "owner_" in line]
+    assert "ok" in right
+    assert "[FATAL] no [/such] thing" in wrong
 
 
 def test_commands_are_one_shell_line_each() -> None:
