@@ -65,12 +65,15 @@ class PoolCore(Generic[S, W]):
 
     # --- clients ---
 
-    def checkout(self) -> S | None:
-        """The idle server used last, now busy; None when all are taken or others wait before."""
+    def checkout(self, preferred: S | None = None) -> S | None:
+        """The preferred server if it is idle, else the idle one used last; now it is busy.
+
+        None when all are taken or others wait before.
+        """
         idle = self._servers[ServerState.IDLE]
         if not idle or self.queue:
             return None
-        server = next(reversed(idle))
+        server = preferred if preferred in idle else next(reversed(idle))
         self._move(server, ServerState.IDLE, ServerState.BUSY)
         return server
 

@@ -91,9 +91,11 @@ class Pool:
 
     # --- clients ---
 
-    def acquire(self, waiter: Waiter) -> ServerConnection | None:
+    def acquire(
+        self, waiter: Waiter, preferred: ServerConnection | None = None
+    ) -> ServerConnection | None:
         """A server at once, or None and ``waiter`` is told later. Raises PoolExhausted."""
-        server = self.core.checkout()
+        server = self.core.checkout(preferred)
         if server is not None:
             self.counters.checkouts += 1
             return server

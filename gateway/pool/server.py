@@ -111,6 +111,7 @@ class ServerConnection(asyncio.Protocol):
         "parameters",
         "pid",
         "prepared",
+        "previous_client",
         "replies",
         "secret",
         "settings",
@@ -136,6 +137,8 @@ class ServerConnection(asyncio.Protocol):
         self.status = IDLE
         self.client: LinkedClient | None = None
         self.client_number = 0
+        self.previous_client = 0
+        """Whose sequence values currval and lastval would tell."""
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
         self.prepared: Prepared = Prepared()
@@ -172,6 +175,7 @@ class ServerConnection(asyncio.Protocol):
     def unlink(self) -> None:
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
         self.client = None
+        self.previous_client = self.client_number
         self.client_number = 0
         self.transport.resume_reading()
 

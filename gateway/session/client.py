@@ -55,19 +55,19 @@ PROBED = (
     Effect.SETTING
     | Effect.ROLE
     | Effect.SQL_PREPARE
-    | Effect.SQL_DEALLOCATE
     | Effect.LISTEN
-    | Effect.UNLISTEN
     | Effect.TEMP
     | Effect.ADVISORY_LOCK
-    | Effect.ADVISORY_UNLOCK
     | Effect.HOLD_CURSOR
     | Effect.DISCARD
     | Effect.UNKNOWN
 )
 """After these the server is asked what the session now holds."""
 
-PROBED_WHILE_PINNED = Effect.DROP | Effect.CURSOR
+PROBED_WHILE_PINNED = (
+    Effect.SQL_DEALLOCATE | Effect.UNLISTEN | Effect.ADVISORY_UNLOCK | Effect.DROP | Effect.CURSOR
+)
+"""What may end a pin."""
 
 PINNING = {
     Effect.LOAD: Pin.LOADED,
@@ -136,6 +136,9 @@ class ClientSession(asyncio.Protocol):
             context.statements, context.settings.pool.client_statements_max, self._note
         )
         self._scope = scope_of(startup_settings)
+        self._reads_sequences = login.name in context.sequence_readers
+        self._preferred: ServerConnection | None = None
+        """The server whose sequences we drew from, and which currval would need."""
         self._input_held = False
         self._server_full = False
         self._read_paused = False
@@ -365,7 +368,7 @@ class ClientSession(asyncio.Protocol):
             target.endpoint, operator=self.login.kind is LoginKind.OPERATOR
         )
         try:
-            server = self._pool.acquire(self)
+            server = self._pool.acquire(self, self._preferred)
         except GatewayError as error:
             self._refuse_unit(error)
             return
@@ -512,10 +515,34 @@ class ClientSession(asyncio.Protocol):
             self.server_ready(server.status)
 
     def _on_query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        self._note(self._context.facts.facts(message[HEADER_BYTES:-1]))
+        facts = self._context.facts.facts(message[HEADER_BYTES:-1])
         self._translator.query(server)
+        instead = b""
+        if facts.effects:
+            self._note(facts)
+            instead = self._before_query(server, facts, message)
         server.replies.expect(replies.CLIENT_QUERY)
-        return None
+        return instead or None
+
+    def _before_query(self, server: ServerConnection, facts: Facts, message: bytes) -> bytes:
+        """What to send in place of a Query that concerns what other servers know of us."""
+        if facts.effects & Effect.SEQUENCE_READ:
+            before = self._without_foreign_sequences(server)
+            return before + message if before else b""
+        if facts.effects & Effect.SQL_DEALLOCATE:
+            before, text = self._translator.deallocate(server, facts)
+            return before + messages.message(b"Q", text + b"\0") if text else b""
+        return b""
+
+    def _without_foreign_sequences(self, server: ServerConnection) -> bytes:
+        """currval must not tell what another client drew: the server forgets it first.
+
+        It then says "not yet defined", once: this login's clients keep their servers from now on.
+        """
+        if self._sent or self.pins or server.previous_client == self.number:
+            return b""
+        self._context.sequence_readers.add(self.login.name)
+        return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
 
     def _on_function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._effects |= Effect.UNKNOWN
@@ -526,7 +553,11 @@ class ClientSession(asyncio.Protocol):
         self._sync_due = True
         if len(message) < size:
             return self._parse_unseen(server, message)
-        return self._translator.parse(server, message, self._scope)
+        instead = self._translator.parse(server, message, self._scope)
+        if self._effects & Effect.SEQUENCE_READ:
+            before = self._without_foreign_sequences(server)
+            instead = before + (message if instead is None else instead) if before else instead
+        return instead
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so do we."""
@@ -573,8 +604,10 @@ class ClientSession(asyncio.Protocol):
 
     def _note(self, facts: Facts) -> None:
         """Remember what a statement may leave in the session."""
-        if facts.effects:
+        if facts.effects or self._reads_sequences:
             self._effects |= facts.effects
+            if self._reads_sequences and _draws_from_sequences(facts):
+                self._pin(Pin.SEQUENCE)
             for statement in facts.statements:
                 self._touched.update(statement.setting_names)
 
@@ -612,6 +645,8 @@ class ClientSession(asyncio.Protocol):
         self._context.counters.transactions += 1
         self.transactions += 1
         self._pin_what_cannot_be_asked()
+        if self._effects & Effect.SEQUENCE_WRITE:
+            self._preferred = self.server
         probed = PROBED | PROBED_WHILE_PINNED if self.pins else PROBED
         if self._effects & probed and Pin.SESSION_MODE not in self.pins:
             self._probe()
@@ -697,6 +732,11 @@ class ClientSession(asyncio.Protocol):
         self._server_full = False
         pool.release(server)
         self._resume_input()
+
+
+def _draws_from_sequences(facts: Facts) -> bool:
+    """Whether a later currval could tell of it: nextval, or a write with a column's default."""
+    return bool(facts.effects & Effect.SEQUENCE_WRITE) or not facts.read_only
 
 
 def _unknown_message(tag: int) -> ProtocolViolation:

@@ -47,6 +47,8 @@ class Context:
     registry: Registry
     clock: Clock
     mock_secret: bytes
+    sequence_readers: set[str] = field(default_factory=set)
+    """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
 
     def session_mode(self, endpoint: Endpoint) -> bool:

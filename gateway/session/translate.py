@@ -15,7 +15,7 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.replies import Expected
-from gateway.router.facts import Facts
+from gateway.router.facts import Effect, Facts
 
 _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
@@ -56,14 +56,34 @@ class Translator:
         self._unnamed = None
         server.unnamed = None
 
+    def deallocate(self, server: ServerConnection, facts: Facts) -> tuple[bytes, bytes]:
+        """DEALLOCATE by SQL of a statement that the protocol prepared.
+
+        What to send before, and the text with the server's name for it. Empty when it names none
+        of those, or fails anyway: the server then knows best.
+        """
+        name = facts.statements[0].name if len(facts.statements) == 1 else None
+        statement = self._named.get(name.encode()) if name else None
+        if name is None or statement is None or server.status == _FAILED:
+            return b"", b""
+        before = b""
+        if not server.prepared.has(statement):
+            before = _send_parse(server, statement, silent=True)
+        server.prepared.forget(statement)
+        del self._named[name.encode()]
+        return before, b'DEALLOCATE "' + statement.name + b'"'
+
     def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
         """Parse. Raises TooManyStatements."""
         name, following = messages.read_cstring(message, HEADER_BYTES)
         statement = self._shared.get(message[following:], scope)
         self._note(statement.facts)
+        parsed, before = statement, b""
+        if statement.facts.effects & Effect.SQL_DEALLOCATE:
+            parsed, before = self._deallocating(server, statement)
         if not name:
-            self._parse_unnamed(server, statement)
-            return None
+            self._parse_unnamed(server, parsed)
+            return None if parsed is statement else before + parsed.parse_message(b"")
         if name in self._named:
             return self._parse_again(server, name)
         if len(self._named) >= self._maximum:
@@ -71,7 +91,17 @@ class Translator:
                 f"a client may have at most {self._maximum} prepared statements",
                 hint="Close those no longer used, or raise pool.client_statements_max.",
             )
-        return self._parse_named(server, name, statement)
+        return before + self._parse_named(server, name, parsed)
+
+    def _deallocating(
+        self, server: ServerConnection, statement: Statement
+    ) -> tuple[Statement, bytes]:
+        """What to parse in place of a DEALLOCATE, and what to send before."""
+        before, text = self.deallocate(server, statement.facts)
+        if not text:
+            return statement, b""
+        types = statement.body[statement.body.index(b"\0") :]
+        return self._shared.private(text + types), before
 
     def bind(self, server: ServerConnection, message: bytes, length: int) -> bytes | None:
         """Bind; ``message`` may be cut off behind the names, ``length`` is its full size."""
