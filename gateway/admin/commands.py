@@ -1,0 +1,177 @@
+"""The console's commands: one table, which help, hints and the console itself read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from gateway.admin import views
+from gateway.admin.errors import CommandSyntax, ReloadFailed
+from gateway.admin.habits import habit
+from gateway.admin.order import Conversation, Order
+from gateway.admin.view import Row, View
+from gateway.admin.views import Views
+from gateway.admin.words import Kind, Statement
+from gateway.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its words, what it is for, its columns, and what it does."""
+
+    words: str
+    help: str
+    columns: tuple[str, ...]
+    run: Callable[[Views], Awaitable[Iterable[Row]]]
+
+    @property
+    def tag(self) -> str:
+        return self.words.partition(" ")[0]
+
+
+def understand(statement: Statement, all_views: Views, talk: Conversation) -> Order:
+    """What a statement asks for. Raises CommandSyntax with a hint when nothing is known of it."""
+    statement, limit = _without_limit(statement)
+    words = " ".join(token.text for token in statement if token.kind is Kind.WORD)
+    command = _BY_WORDS.get(words) if len(words.split()) == len(statement) else None
+    if command is not None:
+        return _order(command, all_views, limit)
+    order = habit(statement, talk)
+    if order is None:
+        raise _unknown(statement)
+    return order
+
+
+def _order(command: Command, all_views: Views, limit: int | None) -> Order:
+    async def run() -> Iterable[Row]:
+        return islice(await command.run(all_views), limit)
+
+    return Order(command.tag, run, command.columns)
+
+
+def _without_limit(statement: Statement) -> tuple[Statement, int | None]:
+    """The statement without a ``LIMIT n`` at its end, and n."""
+    if len(statement) < 3 or statement[-2].text != "LIMIT" or statement[-2].kind is not Kind.WORD:
+        return statement, None
+    number = statement[-1].text
+    if not (number.isascii() and number.isdigit()):
+        raise CommandSyntax(f"LIMIT needs a number, not {statement[-1].raw}")
+    return statement[:-2], int(number)
+
+
+def _unknown(statement: Statement) -> CommandSyntax:
+    written = " ".join(token.raw for token in statement)
+    near = difflib.get_close_matches(written.upper(), _BY_WORDS, n=1)
+    advice = f"Did you mean {near[0]}? " if near else ""
+    return CommandSyntax(
+        f"unknown command: {written[:100]}", hint=f"{advice}SHOW HELP lists the commands."
+    )
+
+
+# --- the commands ---
+
+
+def _at_once(rows: Callable[[Views], Iterable[Row]]) -> Callable[[Views], Awaitable[Iterable[Row]]]:
+    """A command that has nothing to wait for."""
+
+    async def run(all_views: Views) -> Iterable[Row]:
+        return rows(all_views)
+
+    return run
+
+
+async def _reload(all_views: Views) -> Iterable[Row]:
+    try:
+        changes = all_views.reload()
+    except ConfigError as error:
+        raise ReloadFailed(
+            "the settings can't be used; nothing has changed", detail="\n".join(error.problems)
+        ) from None
+    return [(change,) for change in changes or ["nothing changed"]]
+
+
+def _help(all_views: Views) -> Iterator[Row]:
+    return _HELP.rows(COMMANDS, 0.0)
+
+
+_HELP: View[Command] = View(
+    command=lambda command, now: command.words, purpose=lambda command, now: command.help
+)
+
+COMMANDS = (
+    Command(
+        "SHOW POOLS",
+        "what each pool of server connections is doing now",
+        views.POOLS.columns,
+        _at_once(Views.pools),
+    ),
+    Command(
+        "SHOW STATS",
+        "what each pool has done since it was made",
+        views.STATS.columns,
+        _at_once(Views.stats),
+    ),
+    Command(
+        "SHOW TOTALS",
+        "what the gateway has done since its start",
+        views.TOTALS.columns,
+        _at_once(Views.totals),
+    ),
+    Command(
+        "SHOW CLIENTS",
+        "every client, those longest connected first",
+        views.CLIENTS.columns,
+        _at_once(Views.clients),
+    ),
+    Command(
+        "SHOW SERVERS",
+        "every server connection",
+        views.SERVERS.columns,
+        _at_once(Views.servers),
+    ),
+    Command(
+        "SHOW OWNERS",
+        "the owners that clients are connected for",
+        views.OWNERS.columns,
+        Views.owners,
+    ),
+    Command(
+        "SHOW PINS",
+        "why clients keep their server between transactions",
+        views.PINS.columns,
+        Views.pins,
+    ),
+    Command(
+        "SHOW ROUTES",
+        "every database by industry and shard, with its hash slots",
+        views.ROUTES.columns,
+        _at_once(Views.routes),
+    ),
+    Command(
+        "SHOW CONFIG",
+        "every setting with its default; secrets are hidden",
+        views.CONFIG.columns,
+        _at_once(Views.config),
+    ),
+    Command(
+        "SHOW VERSION",
+        "which gateway this is, and its state",
+        views.VERSION.columns,
+        _at_once(Views.version),
+    ),
+    Command(
+        "SHOW HELP",
+        "this list; every SHOW takes LIMIT n at its end",
+        _HELP.columns,
+        _at_once(_help),
+    ),
+    Command(
+        "RELOAD",
+        "read the settings anew; with a mistake in them nothing changes",
+        ("change",),
+        _reload,
+    ),
+)
+_BY_WORDS = {command.words: command for command in COMMANDS}

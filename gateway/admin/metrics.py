@@ -1,0 +1,219 @@
+"""The worker's plain counters as Prometheus metrics, harvested when somebody asks.
+
+Labels are pools, industries and states: their number is bounded by the settings. Owners and logins
+are never labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.admin import version
+from gateway.admin.views import Views, longest_wait_s
+from gateway.pool.core import ServerState
+from gateway.pool.pool import Pool
+from gateway.router.topology import Snapshot
+from gateway.settings.shards import META
+
+SHARED = "several"
+"""The industry of a database that several industries share."""
+
+
+class WorkerCollector(Collector):
+    """Everything one worker counts."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        yield from self._state()
+        yield from self._clients()
+        yield from self._pools()
+        yield from self._directory()
+
+    def _state(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("gateway_build_info", "Always 1.", labels=["version", "build"])
+        build.add_metric([version.gateway_version(), version.build()], 1)
+        yield build
+        ready = not self._views.not_ready()
+        yield GaugeMetricFamily("gateway_ready", "1 when clients are welcome.", value=int(ready))
+        epoch = self._views.context.snapshot.epoch
+        yield GaugeMetricFamily("gateway_settings_epoch", "Grows with each reload.", value=epoch)
+
+    def _clients(self) -> Iterator[Metric]:
+        context = self._views.context
+        yield GaugeMetricFamily(
+            "gateway_clients", "Clients connected now.", value=len(context.registry)
+        )
+        yield GaugeMetricFamily(
+            "gateway_clients_max",
+            "Clients allowed at one time.",
+            value=context.settings.listen.max_client_connections,
+        )
+        for name, (attribute, help_text) in _TOTALS.items():
+            value = getattr(context.counters, attribute)
+            yield CounterMetricFamily(f"gateway_{name}", help_text, value=value)
+        pins = CounterMetricFamily(
+            "gateway_pins", "Times a client was bound to its server, by reason.", labels=["reason"]
+        )
+        for reason, count in context.counters.pins.items():
+            pins.add_metric([str(reason)], count)
+        yield pins
+
+    def _pools(self) -> Iterator[Metric]:
+        context = self._views.context
+        groups = _by_name(context.pools, context.snapshot)
+        servers = GaugeMetricFamily(
+            "gateway_pool_servers",
+            "Server connections by state.",
+            labels=["pool", "industry", "state"],
+        )
+        for labels, pools in groups.items():
+            for state in ServerState:
+                count = sum(pool.core.count(state) for pool in pools)
+                servers.add_metric([*labels, state], count)
+            servers.add_metric([*labels, "opening"], sum(pool.core.opening for pool in pools))
+        yield servers
+        for gauge in _pool_gauges(context.clock()):
+            yield _filled(GaugeMetricFamily, gauge, groups)
+        for counter in _POOL_COUNTERS:
+            yield _filled(CounterMetricFamily, counter, groups)
+
+    def _directory(self) -> Iterator[Metric]:
+        stats = self._views.context.directory.stats()
+        caches = [name.removesuffix("_entries") for name in stats if name.endswith("_entries")]
+        for name, (figure, help_text) in _DIRECTORY_TOTALS.items():
+            yield CounterMetricFamily(f"gateway_directory_{name}", help_text, value=stats[figure])
+        yield GaugeMetricFamily(
+            "gateway_directory_listening",
+            "1 while changes in the meta database reach the gateway.",
+            value=stats["listener_connected"],
+        )
+        entries = GaugeMetricFamily(
+            "gateway_directory_cache_entries", "Answers kept.", labels=["cache"]
+        )
+        for cache in caches:
+            entries.add_metric([cache], stats[f"{cache}_entries"])
+        yield entries
+        for figure, help_text in _CACHE_TOTALS.items():
+            family = CounterMetricFamily(
+                f"gateway_directory_cache_{figure}", help_text, labels=["cache"]
+            )
+            for cache in caches:
+                family.add_metric([cache], stats[f"{cache}_{figure}"])
+            yield family
+
+
+@dataclass(frozen=True, slots=True)
+class _PoolMetric:
+    """One figure of a pool. Pools of the same name, one of them retiring, are added up."""
+
+    name: str
+    help: str
+    of: Callable[[Pool], float]
+
+
+_Groups = Mapping[tuple[str, str], list[Pool]]
+
+
+def _filled(
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    metric: _PoolMetric,
+    groups: _Groups,
+) -> Metric:
+    made = family(f"gateway_pool_{metric.name}", metric.help, labels=["pool", "industry"])
+    for labels, pools in groups.items():
+        made.add_metric(labels, sum(metric.of(pool) for pool in pools))
+    return made
+
+
+def _by_name(pools: Iterable[Pool], snapshot: Snapshot) -> _Groups:
+    """Pools by their labels: name and industry."""
+    industries = _industries(snapshot)
+    groups: dict[tuple[str, str], list[Pool]] = {}
+    known: dict[str, str] = {}
+    for pool in pools:
+        industry = known.setdefault(pool.name, industries.get(pool.dsn.address, ""))
+        groups.setdefault((pool.name, industry), []).append(pool)
+    return groups
+
+
+def _industries(snapshot: Snapshot) -> dict[tuple[str, int, str], str]:
+    """The industry of each database."""
+    found: dict[tuple[str, int, str], str] = {}
+    for shard in snapshot.shards.values():
+        name = shard.industry or META
+        for endpoint in (shard.primary, *shard.replicas):
+            if found.setdefault(endpoint.address, name) != name:
+                found[endpoint.address] = SHARED
+    return found
+
+
+def _pool_gauges(now: float) -> tuple[_PoolMetric, ...]:
+    return (
+        _PoolMetric("servers_max", "Server connections at most.", lambda pool: pool.core.maximum),
+        _PoolMetric("waiting_clients", "Clients waiting.", lambda pool: len(pool.core.queue)),
+        _PoolMetric(
+            "longest_wait_seconds",
+            "How long the client that waits longest has waited.",
+            lambda pool: longest_wait_s(pool, now),
+        ),
+    )
+
+
+_POOL_COUNTERS = (
+    _PoolMetric("checkouts", "Servers given to clients.", lambda pool: pool.counters.checkouts),
+    _PoolMetric("waits", "Clients that had to wait.", lambda pool: pool.counters.waits),
+    _PoolMetric(
+        "wait_seconds",
+        "Time that clients waited which got a server.",
+        lambda pool: pool.counters.wait_us / 1e6,
+    ),
+    _PoolMetric("timeouts", "Clients that waited too long.", lambda pool: pool.counters.timeouts),
+    _PoolMetric(
+        "rejections", "Clients that found the queue full.", lambda pool: pool.counters.rejections
+    ),
+    _PoolMetric("connects", "Connections opened.", lambda pool: pool.counters.opened),
+    _PoolMetric(
+        "connect_failures",
+        "Connections that could not be opened.",
+        lambda pool: pool.counters.open_failures,
+    ),
+    _PoolMetric("lost", "Connections that the server ended.", lambda pool: pool.counters.lost),
+    _PoolMetric("cleaned", "Servers cleaned after use.", lambda pool: pool.counters.cleaned),
+    _PoolMetric("cancels", "Cancel requests sent on.", lambda pool: pool.counters.cancels),
+)
+
+_TOTALS = {
+    "logins": ("logins", "Logins that succeeded."),
+    "login_failures": ("login_failures", "Logins that failed."),
+    "rejected_clients": ("rejected_clients", "Clients turned away because too many were there."),
+    "transactions": ("transactions", "Transactions completed."),
+    "received_bytes": ("bytes_from_clients", "Bytes received from clients."),
+    "sent_bytes": ("bytes_to_clients", "Bytes sent to clients."),
+    "server_errors": ("errors_from_servers", "Errors that servers sent."),
+    "errors": ("errors_of_gateway", "Errors of the gateway's own that clients were told."),
+    "probes": ("probes", "Times a server was asked what its session holds."),
+    "replays": ("replays", "Times a session's settings were replayed on another server."),
+    "cancel_requests": ("cancels", "Cancel requests of clients."),
+    "cancel_requests_unknown": ("cancels_unknown", "Cancel requests with a key nobody has."),
+}
+_DIRECTORY_TOTALS = {
+    "lookups": ("lookups", "Questions to the meta database."),
+    "lookup_failures": ("lookup_failures", "Questions it did not answer."),
+    "listener_connects": ("listener_connects", "Times the gateway began to listen for changes."),
+    "notifications": ("notifications", "Changes it was told of."),
+}
+_CACHE_TOTALS = {
+    "hits": "Look-ups answered from memory.",
+    "misses": "Look-ups that were not.",
+    "loads": "Answers loaded.",
+    "failures": "Loads that failed.",
+    "stale_served": "Old answers given because the meta database was down.",
+    "invalidations": "Answers dropped because they had changed.",
+}

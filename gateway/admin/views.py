@@ -1,0 +1,356 @@
+"""The gateway's state as plain rows, cheap enough to be asked for in the middle of traffic.
+
+Rows are made one by one as they are taken, so that whoever takes them decides how many at a time.
+What must look at every client first is a coroutine and gives traffic a turn in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from gateway.admin import version
+from gateway.admin.operator import Operator
+from gateway.admin.options import Option, options_of
+from gateway.admin.view import Cell, Row, View
+from gateway.pool.core import ServerState
+from gateway.pool.pool import Pool
+from gateway.pool.server import IDLE, ServerConnection
+from gateway.router.topology import Endpoint, Industry, Shard
+from gateway.session.client import ClientSession, Phase
+from gateway.session.context import Context
+
+_CLIENTS_PER_TURN = 500
+
+Client = ClientSession | Operator
+
+
+# --- pools and servers ---
+
+
+def _count(state: ServerState) -> Callable[[Pool, float], Cell]:
+    return lambda pool, now: pool.core.count(state)
+
+
+def longest_wait_s(pool: Pool, now: float) -> float:
+    """How long the client that waits longest has waited, in seconds."""
+    since = next(iter(pool.core.queue.values()), None)
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+POOLS: View[Pool] = View(
+    pool=lambda pool, now: pool.name,
+    database=lambda pool, now: pool.dsn.place,
+    role=lambda pool, now: pool.dsn.user,
+    mode=lambda pool, now: pool.limits.mode,
+    idle=_count(ServerState.IDLE),
+    active=_count(ServerState.BUSY),
+    cleaning=_count(ServerState.CLEANING),
+    closing=_count(ServerState.CLOSING),
+    opening=lambda pool, now: pool.core.opening,
+    min=lambda pool, now: pool.core.minimum,
+    max=lambda pool, now: pool.core.maximum,
+    waiting=lambda pool, now: len(pool.core.queue),
+    longest_wait_ms=lambda pool, now: int(longest_wait_s(pool, now) * 1000),
+    retiring=lambda pool, now: pool.core.retired,
+    last_error=lambda pool, now: pool.last_error or None,
+)
+
+STATS: View[Pool] = View(
+    pool=lambda pool, now: pool.name,
+    checkouts=lambda pool, now: pool.counters.checkouts,
+    waits=lambda pool, now: pool.counters.waits,
+    wait_ms=lambda pool, now: pool.counters.wait_us // 1000,
+    timeouts=lambda pool, now: pool.counters.timeouts,
+    rejections=lambda pool, now: pool.counters.rejections,
+    opened=lambda pool, now: pool.counters.opened,
+    open_failures=lambda pool, now: pool.counters.open_failures,
+    lost=lambda pool, now: pool.counters.lost,
+    cleaned=lambda pool, now: pool.counters.cleaned,
+    cancels=lambda pool, now: pool.counters.cancels,
+)
+
+
+_TRANSACTION = {ord("I"): "idle", ord("T"): "open", ord("E"): "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A server connection in its pool."""
+
+    pool: Pool
+    state: ServerState
+    server: ServerConnection
+
+
+SERVERS: View[_Placed] = View(
+    pool=lambda one, now: one.pool.name,
+    pid=lambda one, now: one.server.pid,
+    state=lambda one, now: one.state,
+    client=lambda one, now: one.server.client_number or None,
+    transaction=lambda one, now: _TRANSACTION.get(one.server.status),
+    settings=lambda one, now: len(one.server.settings),
+    opened_s=lambda one, now: now - one.server.opened_at,
+    used_s=lambda one, now: now - one.server.used_at,
+    expires_s=lambda one, now: one.server.life_ends_at - now,
+    last_error=lambda one, now: one.server.last_error or None,
+)
+
+
+# --- clients ---
+
+
+def _state(client: Client) -> str:
+    """What a client is doing now."""
+    if isinstance(client, Operator):
+        return "console"
+    if client.phase is not Phase.LINKED or client.server is None:
+        return _PHASES[client.phase]
+    if not client.server.replies.idle:
+        return "active"
+    return "pinned" if client.server.status == IDLE else "in transaction"
+
+
+_PHASES = {
+    Phase.IDLE: "idle",
+    Phase.SEEKING: "waiting",
+    Phase.LINKED: "active",
+    Phase.CLOSED: "closed",
+}
+
+
+def _of_session(cell: Callable[[ClientSession], Cell]) -> Callable[[Client, float], Cell]:
+    """A column that consoles have nothing in."""
+    return lambda one, now: cell(one) if isinstance(one, ClientSession) else None
+
+
+def _owner(session: ClientSession) -> str | None:
+    return session.asked.owner or session.login.owner
+
+
+def _endpoint(session: ClientSession) -> str | None:
+    return None if session.last_route is None else session.last_route.endpoint.name
+
+
+CLIENTS: View[Client] = View(
+    client=lambda one, now: one.number,
+    login=lambda one, now: one.login.name,
+    kind=lambda one, now: one.login.kind,
+    owner=_of_session(_owner),
+    application=lambda one, now: one.application or None,
+    peer=lambda one, now: one.peer,
+    state=lambda one, now: _state(one),
+    endpoint=_of_session(_endpoint),
+    server_pid=_of_session(lambda one: None if one.server is None else one.server.pid),
+    pins=_of_session(lambda one: ", ".join(one.pins) or None),
+    transactions=_of_session(lambda one: one.transactions),
+    connected_s=lambda one, now: now - one.connected_at,
+)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """An owner that clients are connected for."""
+
+    owner: str
+    endpoint: str | None = None
+    clients: int = 0
+    linked: int = 0
+    waiting: int = 0
+    transactions: int = 0
+
+    def add(self, client: ClientSession) -> None:
+        self.clients += 1
+        self.linked += client.phase is Phase.LINKED
+        self.waiting += client.phase is Phase.SEEKING
+        self.transactions += client.transactions
+        self.endpoint = _endpoint(client) or self.endpoint
+
+
+OWNERS: View[_Seen] = View(
+    owner=lambda one, now: one.owner,
+    endpoint=lambda one, now: one.endpoint,
+    clients=lambda one, now: one.clients,
+    linked=lambda one, now: one.linked,
+    waiting=lambda one, now: one.waiting,
+    transactions=lambda one, now: one.transactions,
+)
+
+PINS: View[tuple[str, int, int]] = View(
+    reason=lambda one, now: one[0],
+    clients=lambda one, now: one[1],
+    total=lambda one, now: one[2],
+)
+
+
+# --- topology and settings ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An endpoint and the part of an industry that it holds."""
+
+    shard: Shard
+    slots: str | None
+    endpoint: Endpoint
+
+
+ROUTES: View[_Place] = View(
+    industry=lambda one, now: one.shard.industry,
+    shard=lambda one, now: one.shard.name,
+    slots=lambda one, now: one.slots,
+    endpoint=lambda one, now: one.endpoint.name,
+    role=lambda one, now: one.endpoint.role,
+    database=lambda one, now: place_of(one.endpoint),
+)
+
+CONFIG: View[Option] = View(
+    setting=lambda one, now: one.place,
+    value=lambda one, now: one.value,
+    default=lambda one, now: one.default,
+    changed=lambda one, now: one.changed,
+)
+
+TOTALS: View[tuple[str, int]] = View(name=lambda one, now: one[0], value=lambda one, now: one[1])
+
+VERSION: View[str] = View(
+    version=lambda state, now: version.gateway_version(),
+    build=lambda state, now: version.build(),
+    runtime=lambda state, now: version.runtime(),
+    state=lambda state, now: state,
+)
+
+
+def place_of(endpoint: Endpoint) -> str:
+    """``host:port/database`` for people; no user, no password."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}/{endpoint.database}"
+
+
+def _slots(industry: Industry) -> dict[int, str]:
+    """The hash slots of each shard, by its index, as ranges such as ``0-511``."""
+    ranges: dict[int, list[str]] = {}
+    first = 0
+    for index, slots in groupby(industry.slot_map):
+        past = first + sum(1 for _ in slots)
+        ranges.setdefault(index, []).append(f"{first}-{past - 1}")
+        first = past
+    return {index: ",".join(parts) for index, parts in ranges.items()}
+
+
+# --- the views of one worker ---
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The state of a worker. ``state`` says ready, draining or starting.
+
+    ``reload`` reads the settings anew and says what changed; raises ConfigError.
+    """
+
+    context: Context
+    reload: Callable[[], list[str]]
+    state: Callable[[], str]
+
+    def pools(self) -> Iterator[Row]:
+        """What each pool is doing now."""
+        return POOLS.rows(list(self.context.pools), self.context.clock())
+
+    def stats(self) -> Iterator[Row]:
+        """What each pool has done since it was made."""
+        return STATS.rows(list(self.context.pools), self.context.clock())
+
+    def servers(self) -> Iterator[Row]:
+        """Every server connection."""
+        placed = (
+            _Placed(pool, state, server)
+            for pool in list(self.context.pools)
+            for state in ServerState
+            for server in pool.core.servers(state)
+        )
+        return SERVERS.rows(placed, self.context.clock())
+
+    def clients(self) -> Iterator[Row]:
+        """Every client, the consoles too, those longest connected first."""
+        clients = (one for one in self.context.registry if isinstance(one, Client))
+        return CLIENTS.rows(clients, self.context.clock())
+
+    async def owners(self) -> Iterator[Row]:
+        """The owners that clients are connected for."""
+        seen: dict[str, _Seen] = {}
+        async for client in self._sessions():
+            owner = _owner(client)
+            if owner is not None:
+                seen.setdefault(owner, _Seen(owner)).add(client)
+        return OWNERS.rows(seen.values(), self.context.clock())
+
+    async def pins(self) -> Iterator[Row]:
+        """Why clients kept their server: how many do now, and how often since the start."""
+        now: Counter[str] = Counter()
+        async for client in self._sessions():
+            now.update(client.pins)
+        total = self.context.counters.pins
+        things = [(str(reason), now[reason], count) for reason, count in total.items()]
+        return PINS.rows(things, self.context.clock())
+
+    def routes(self) -> Iterator[Row]:
+        """Every endpoint of the topology, by industry and shard."""
+        return ROUTES.rows(self._places(), self.context.clock())
+
+    def config(self) -> Iterator[Row]:
+        """Every setting with its default; secrets are not shown."""
+        return CONFIG.rows(options_of(self.context.settings), self.context.clock())
+
+    def totals(self) -> Iterator[Row]:
+        """What the worker has done since its start."""
+        return TOTALS.rows(self.figures().items(), self.context.clock())
+
+    def version(self) -> Iterator[Row]:
+        """Which gateway this is, and its state."""
+        return VERSION.rows([self.state()], self.context.clock())
+
+    def figures(self) -> Mapping[str, int]:
+        """The worker's own counters by name, its pins and directory included."""
+        figures = asdict(self.context.counters)
+        pins = figures.pop("pins")
+        figures["clients"] = len(self.context.registry)
+        figures.update({f"pins ({reason})": count for reason, count in pins.items()})
+        figures["statement facts hits"] = self.context.facts.hits
+        figures["statement facts misses"] = self.context.facts.misses
+        figures.update({f"directory {k}": v for k, v in self.context.directory.stats().items()})
+        return figures
+
+    def not_ready(self) -> str:
+        """Why no client should be sent here now; empty when all is well."""
+        state = self.state()
+        if state != "ready":
+            return state
+        stats = self.context.directory.stats()
+        answered = stats["lookups"] > stats["lookup_failures"]
+        if self.context.directory.connected or answered:
+            return ""
+        return "the meta database has not answered yet"
+
+    async def _sessions(self) -> AsyncIterator[ClientSession]:
+        """Every client, with turns for the traffic in between."""
+        for number, client in enumerate(self.context.registry, 1):
+            if isinstance(client, ClientSession):
+                yield client
+            if number % _CLIENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _places(self) -> Iterator[_Place]:
+        snapshot = self.context.snapshot
+        yield from _endpoints(snapshot.meta, None)
+        for industry in snapshot.industries.values():
+            slots = _slots(industry)
+            for index, shard in enumerate(industry.shards):
+                yield from _endpoints(shard, slots.get(index))
+
+
+def _endpoints(shard: Shard, slots: str | None) -> Iterator[_Place]:
+    for endpoint in (shard.primary, *shard.replicas):
+        yield _Place(shard, slots, endpoint)
