@@ -177,7 +177,7 @@ class SingleFlightCache(Generic[K, V]):
         self._loads.clear()
 
     async def close(self) -> None:
-        """End all loads; who waits for one, or asks from now on, gets DirectoryUnavailable."""
+        """End all loads and begin no more: to who waits or asks, it is an outage without an end."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:

@@ -48,9 +48,6 @@ API_KEYS_QUERY = """
 
 GRANTS_QUERY = "SELECT scope, value FROM gateway.login_grant WHERE login = $1"
 
-ATTEMPTS_MAX = 3
-"""Tries of one look-up when its connection turns out to be dead; a look-up changes nothing."""
-
 # The value can't be of the type the query casts it to, so there is no such login or owner.
 _NO_SUCH_VALUE = (
     asyncpg.InvalidTextRepresentationError,
@@ -62,6 +59,7 @@ _NOT_PROVISIONED = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 _CONNECTION_LOST = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises between a server's farewell and its close
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -160,8 +158,12 @@ class MetaDatabase:
             pool.terminate()
 
     def renew_connections(self) -> None:
-        """Replace each connection before its next use: the server may no longer be the primary."""
+        """Replace each connection before its next use, and try at once, whatever failed before.
+
+        Called when the listening connection was lost or made: the primary may be another server.
+        """
         self._renew = True
+        self._retry_at = 0.0
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection outside the pool, with the same fixed settings. Raises what asyncpg does."""
@@ -224,7 +226,9 @@ class MetaDatabase:
         except _NOT_PROVISIONED as error:
             failure = self._failed(what, error)
             raise _NotProvisioned(failure.message, hint=failure.hint) from error
-        except (*_OUTAGE, asyncpg.PostgresError) as error:
+        except DirectoryUnavailable:
+            raise
+        except Exception as error:  # whatever the driver meets, to us it is an answer we don't have
             if isinstance(error, _OUTAGE):
                 self._retry_at = self._clock() + self._backoff.next_s()
             raise self._failed(what, error) from error
@@ -233,14 +237,19 @@ class MetaDatabase:
         return rows
 
     async def _fetch(self, query: str, key: str) -> Sequence[Row]:
-        """The rows; asks again on another connection when this one was dead."""
-        for attempt in range(1, ATTEMPTS_MAX + 1):
+        """The rows; asks again on another connection when this one was dead.
+
+        That is safe, for a look-up changes nothing; and it ends, for no more can be dead than the
+        pool holds, and to open a new one is not tried twice.
+        """
+        attempts_max = self._settings.connections_max + 1
+        for attempt in range(1, attempts_max + 1):
             async with (await self._usable_pool()).acquire() as connection:
                 try:
                     return [dict(record) for record in await connection.fetch(query, key)]
                 except _CONNECTION_LOST:
                     _drop(connection)
-                    if attempt == ATTEMPTS_MAX:
+                    if attempt == attempts_max:
                         raise
                 except asyncpg.PostgresError:
                     raise

@@ -63,11 +63,10 @@ class CacheMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.cache.close())
-        waiters = [waiter for load in self.loads for waiter in load.waiters]
-        if waiters:
-            self.loop.run_until_complete(asyncio.wait(waiters))
-        for waiter in waiters:
-            assert isinstance(waiter.exception(), DirectoryUnavailable)
+        self.run_a_little()
+        for load in self.loads:
+            for waiter in load.waiters:
+                self.check_outcome(waiter, load.key, DOWN)
         self.loop.close()
 
     async def load(self, key: str) -> str | None:
