@@ -1,0 +1,1 @@
+"""The meta database: credentials, owners, caches and the news that keeps them true."""
