@@ -47,13 +47,25 @@ class Cleaning(SilentClient):
         server = self._server
         server.link(self, 0)
         if server.replies.copy_in:
+            # A copy swallows the Sync that was sent behind its Execute.
+            head = server.replies.head
+            sync_due = sync_due or (head is not None and head.kind == replies.EXECUTE)
             server.replies.copy_ended()
             server.write(messages.COPY_FAIL)
         if sync_due:
-            server.replies.expect(Expected(replies.SYNC))
-            server.write(messages.SYNC)
+            self._end_batch()
         if server.replies.idle:
             self.server_ready(server.status)
+        elif server.replies.only_own:
+            self._discard()
+
+    def _end_batch(self) -> None:
+        """Take back what was executed without a Sync: it must not be committed by ours."""
+        server = self._server
+        server.unnamed = None
+        for kind in (replies.PARSE, replies.BIND, replies.EXECUTE, replies.SYNC):
+            server.replies.expect(Expected(kind))
+        server.write(messages.ROLLBACK_BATCH + messages.SYNC)
 
     # --- LinkedClient ---
 
@@ -61,9 +73,13 @@ class Cleaning(SilentClient):
         self._server.client = None
         self._cleaner.cleaning_goes_on(self._server)
         if status == IDLE:
-            self._server.ask("DISCARD ALL", self._discarded)
+            self._discard()
         else:
             self._server.ask("ROLLBACK", self._rolled_back)
+
+    def server_failed(self, fields: dict[str, str]) -> None:
+        if self._server.replies.doubtful:
+            self._cleaner.unclean(self._server)
 
     def forward(self, data: bytes) -> None:
         before = self._output_bytes
@@ -77,7 +93,10 @@ class Cleaning(SilentClient):
         if answer.error is not None or self._server.status != IDLE:
             self._cleaner.unclean(self._server)
         else:
-            self._server.ask("DISCARD ALL", self._discarded)
+            self._discard()
+
+    def _discard(self) -> None:
+        self._server.ask("DISCARD ALL", self._discarded)
 
     def _discarded(self, answer: Answer) -> None:
         if answer.error is not None:

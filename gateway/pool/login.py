@@ -24,8 +24,11 @@ from gateway.settings.dsn import ChannelBinding, Dsn
 _MESSAGE_MAX_BYTES = 64 * 1024
 _SQLSTATE_UNKNOWN = "XX000"
 
-STARTUP_PARAMETERS = {"application_name": "gateway", "client_encoding": "UTF8"}
-"""The same for every server connection; what a client wants on top is replayed at its link."""
+STARTUP_PARAMETERS = {"client_encoding": "UTF8"}
+"""The same for every server connection; what a client wants on top is replayed at its link.
+
+No application_name: a client that gives none must find none.
+"""
 
 
 @dataclass(slots=True)

@@ -81,6 +81,8 @@ class Pool:
         self.last_error = ""
         self.greeting: dict[bytes, bytes] = {}
         """The parameters a fresh server reports, once one is known."""
+        self.notifiers: dict[int, int] = {}
+        """By server process id, the client that last sent a NOTIFY through it."""
         self._open_connection = open_connection
         self._clock = clock
         self._failures = 0
@@ -163,6 +165,11 @@ class Pool:
         """The server can't be brought back to its first state."""
         if not server.lost and not server.closing:
             self._close(server)
+
+    def client_of(self, pid: int) -> int:
+        """What a client is told of the process that sent a notification: the notifying client's
+        own number when it is one of ours, as in its BackendKeyData."""
+        return self.notifiers.get(pid, pid)
 
     def cancel(self, server: ServerConnection) -> None:
         """Ask the server to stop what it runs; it is not handed on before that is over."""
@@ -313,6 +320,7 @@ class Pool:
             self.last_error = server.last_error or "the server closed the connection"
             _log.warning("%s: lost server %d: %s", self.name, server.pid, self.last_error)
         self._deadlines.pop(server, None)
+        self.notifiers.pop(server.pid, None)
         self.core.gone(server)
         self._open_wanted()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.net.tls import ClientContexts
+from gateway.pool.listening import Listening
 from gateway.pool.login import Opening, open_connection
 from gateway.pool.pool import Pool
 from gateway.pool.server import ServerConnection
@@ -27,6 +29,7 @@ class Pools:
         self._clock = clock
         self._pools: dict[PoolKey, Pool] = {}
         self._retired: list[Pool] = []
+        self._listening: dict[Pool, Listening] = {}
         self._credentials: dict[tuple[str, int, str], Dsn] = {}
         self._limits: dict[tuple[str, int, str], PoolSettings] = {}
         self._operator: RoleCredentials | None = None
@@ -47,8 +50,7 @@ class Pools:
                 pool.resize(limits[address])
                 continue
             del self._pools[key]
-            pool.retire()
-            self._retired.append(pool)
+            self._retire(pool)
 
     def get(self, endpoint: Endpoint, *, operator: bool = False) -> Pool:
         """The pool to use for ``endpoint``. Raises KeyError for one that is not configured."""
@@ -63,16 +65,31 @@ class Pools:
         yield from self._pools.values()
         yield from self._retired
 
+    def listening(self, pool: Pool) -> Listening:
+        """The shared listener of a pool."""
+        listening = self._listening.get(pool)
+        if listening is None:
+            listening = self._listening[pool] = Listening(pool)
+        return listening
+
     def tick(self) -> None:
         """Upkeep of every pool."""
         for pool in self:
             pool.tick()
         self._retired = [pool for pool in self._retired if not pool.empty]
 
+    def _retire(self, pool: Pool) -> None:
+        pool.retire()
+        self._retired.append(pool)
+        listening = self._listening.pop(pool, None)
+        if listening is not None:
+            listening.shut()
+
     async def shut(self) -> None:
         """Close every server connection."""
-        for pool in list(self):
-            await pool.shut()
+        for listening in self._listening.values():
+            listening.shut()
+        await asyncio.gather(*(pool.shut() for pool in self))
 
     def _make(self, endpoint: Endpoint, user: str) -> Pool:
         address = endpoint.address

@@ -38,6 +38,9 @@ class LinkedClient(Protocol):
     def server_reported(self, name: bytes, value: bytes) -> bool:
         """A ParameterStatus arrives; whether it tells the client something new."""
 
+    def server_notified(self, body: bytes) -> None:
+        """A NotificationResponse arrives; it is the client's to pass on."""
+
     def server_failed(self, fields: dict[str, str]) -> None:
         """An ErrorResponse for the client goes by; ``fields`` by their one-letter code."""
 
@@ -65,6 +68,9 @@ class SilentClient:
 
     def server_reported(self, name: bytes, value: bytes) -> bool:
         return False
+
+    def server_notified(self, body: bytes) -> None:
+        pass
 
     def server_failed(self, fields: dict[str, str]) -> None:
         pass
@@ -103,6 +109,7 @@ class ServerConnection(asyncio.Protocol):
         "client_number",
         "closing",
         "dirty",
+        "last_command",
         "last_error",
         "life_ends_at",
         "literal_names",
@@ -153,6 +160,8 @@ class ServerConnection(asyncio.Protocol):
         self.closing = False
         self.lost = False
         self.last_error = ""
+        self.last_command = b""
+        """The tag of the last CommandComplete, or the last error: empty."""
         self.opened_at = now
         self.used_at = now
         self.life_ends_at = 0.0
@@ -203,6 +212,7 @@ class ServerConnection(asyncio.Protocol):
             elif tag == _Z:
                 on_answer(answer)
 
+        self.unnamed = None  # as any simple Query does
         self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
         return messages.query(sql)
 
@@ -300,14 +310,18 @@ class ServerConnection(asyncio.Protocol):
                 pos = end
                 break
             tag = data[pos]
-            if silent and tag not in _NEVER_SILENT and not self._is_clients_error(head, tag):
+            if silent and tag != _A and not self._is_clients_error(head, tag):
                 assert head is not None
                 self._forward(data, start, pos)
                 start = following
                 self._take_silent(head, tag, data[pos + HEADER_BYTES : following])
-            elif not self._observe(tag, data, pos, following):
+            elif tag == _A:
                 self._forward(data, start, pos)
                 start = following
+                if self.client is not None:
+                    self.client.server_notified(data[pos + HEADER_BYTES : following])
+            else:
+                self._observe(tag, data, pos, following)
             pos = following
             if self.replies.synthetic_due:
                 self._forward(data, start, pos)
@@ -364,10 +378,9 @@ class ServerConnection(asyncio.Protocol):
         if head.on_message is not None:
             head.on_message(tag, body)
 
-    def _observe(self, tag: int, data: bytes, pos: int, following: int) -> bool:
-        """Book a message that changes what is owed or known; False when no client may see it."""
+    def _observe(self, tag: int, data: bytes, pos: int, following: int) -> None:
+        """Book a message that changes what is owed or known."""
         _OBSERVERS[tag](self, tag, data[pos + HEADER_BYTES : following])
-        return tag != _A or self.client is not None
 
     # --- what each message means; called through _OBSERVERS ---
 
@@ -380,6 +393,7 @@ class ServerConnection(asyncio.Protocol):
     def _on_error(self, tag: int, body: bytes) -> None:
         fields = messages.read_fields(body)
         self.last_error = fields.get("M", "an error without a message")
+        self.last_command = b""
         head = self.replies.head
         self.replies.on_error()
         silent = head is not None and head.silent and head.kind == replies.QUERY
@@ -398,6 +412,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
+        self.last_command = body
         if body in _FORGET_PREPARED:
             self.prepared.clear()
             self.literal_names.clear()
@@ -430,8 +445,6 @@ class ServerConnection(asyncio.Protocol):
 
 
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
-_NEVER_SILENT = frozenset([_A])
-"""Asynchronous messages that are the client's even in the middle of the gateway's own query."""
 
 _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""

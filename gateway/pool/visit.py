@@ -17,25 +17,33 @@ class Visit(SilentClient):
         self._granted: asyncio.Future[ServerConnection] | None = None
         self._answered: asyncio.Future[Answer] | None = None
         self._server: ServerConnection | None = None
+        self._lost = ServerUnavailable("no server is leased")
 
     async def lease(self) -> ServerConnection:
         """A server, ours until we leave. Raises GatewayError when there is none in time."""
         self._granted = asyncio.get_running_loop().create_future()
         server = self._pool.acquire(self)
+        if server is not None:
+            self.granted(server)
         try:
-            self._server = server or await self._granted
+            return await self._granted
         except asyncio.CancelledError:
-            self._give_up()
+            self._pool.give_up(self)
+            self.leave()
             raise
-        self._server.link(self, 0)
-        return self._server
 
     async def ask(self, sql: str) -> Answer:
         """Run a query. Raises ServerUnavailable when the connection ends meanwhile."""
-        assert self._server is not None
+        if self._server is None:
+            raise self._lost
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answered = answered
-        self._server.ask(sql, answered.set_result)
+
+        def on_answer(answer: Answer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        self._server.ask(sql, on_answer)
         return await answered
 
     def leave(self) -> None:
@@ -50,20 +58,15 @@ class Visit(SilentClient):
             self._pool.abandon(self._server, mid_message=False, sync_due=False)
             self._server = None
 
-    def _give_up(self) -> None:
-        self._pool.give_up(self)
-        granted = self._granted
-        if granted is not None and granted.done() and not granted.cancelled():
-            self._server = granted.result()
-            self.leave()
-
     # --- Waiter ---
 
     def granted(self, server: ServerConnection) -> None:
-        if self._granted is not None and not self._granted.done():
-            self._granted.set_result(server)
-        else:
+        if self._granted is None or self._granted.done():
             self._pool.release(server)
+            return
+        self._server = server
+        server.link(self, 0)
+        self._granted.set_result(server)
 
     def refused(self, error: GatewayError) -> None:
         if self._granted is not None and not self._granted.done():
@@ -73,5 +76,6 @@ class Visit(SilentClient):
 
     def server_lost(self, error: ServerUnavailable) -> None:
         self._server = None
+        self._lost = error
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 
 from gateway.errors import (
@@ -19,6 +19,7 @@ from gateway.errors import (
     ServerUnavailable,
     ShuttingDown,
 )
+from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
@@ -27,6 +28,7 @@ from gateway.router.facts import Effect, Facts
 from gateway.router.identity import Login, LoginKind, Owner
 from gateway.router.route import Asked, NeedOwner, Reject, Route, owner_not_found, route
 from gateway.session.context import Context
+from gateway.session.listens import Listens
 from gateway.session.state import (
     LASTING,
     Pin,
@@ -118,6 +120,7 @@ class ClientSession(asyncio.Protocol):
         self.transactions = 0
         self.last_route: Route | None = None
         self.server: ServerConnection | None = None
+        self.listens: Listens | None = None
         self._startup_settings = startup_settings
         self._context = context
         self._transport = transport
@@ -184,6 +187,8 @@ class ClientSession(asyncio.Protocol):
         if self.phase is Phase.CLOSED:
             return
         self._leave_server()
+        if self.listens is not None:
+            self.listens.end()
         self.phase = Phase.CLOSED
         self._inbox = b""
         self._context.registry.remove(self)
@@ -606,10 +611,18 @@ class ClientSession(asyncio.Protocol):
         """Remember what a statement may leave in the session."""
         if facts.effects or self._reads_sequences:
             self._effects |= facts.effects
+            if facts.effects & (Effect.NOTIFY | Effect.UNLISTEN):
+                self._note_notify(facts)
             if self._reads_sequences and _draws_from_sequences(facts):
                 self._pin(Pin.SEQUENCE)
             for statement in facts.statements:
                 self._touched.update(statement.setting_names)
+
+    def _note_notify(self, facts: Facts) -> None:
+        if self.listens is not None:
+            self.listens.note(facts)
+        if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
+            self._pool.notifiers[self.server.pid] = self.number
 
     # --- linked: from the server to the client (LinkedClient) ---
 
@@ -623,6 +636,12 @@ class ClientSession(asyncio.Protocol):
             self.parameters[name] = value
             self._effects |= Effect.SETTING
         return news
+
+    def server_notified(self, body: bytes) -> None:
+        assert self._pool is not None
+        if self.listens is None:
+            self.listens = Listens(self._transport.write, self._is_between, self.end)
+        self.listens.from_server(body, self._pool.client_of)
 
     def server_failed(self, fields: dict[str, str]) -> None:
         self._context.counters.errors_from_servers += 1
@@ -644,6 +663,9 @@ class ClientSession(asyncio.Protocol):
         self._sent = False
         self._context.counters.transactions += 1
         self.transactions += 1
+        if self.listens is not None:
+            assert self.server is not None
+            self.listens.transaction_ended(self.server.last_command)
         self._pin_what_cannot_be_asked()
         if self._effects & Effect.SEQUENCE_WRITE:
             self._preferred = self.server
@@ -656,6 +678,8 @@ class ClientSession(asyncio.Protocol):
 
     def server_forgot_prepared(self) -> None:
         self._translator.forget_all()
+        if self.listens is not None and self.server is not None:
+            self.listens.all_discarded(self.server.last_command)
 
     def server_lost(self, error: ServerUnavailable) -> None:
         """The server has gone; what was not sent yet gets another, all else ends with the truth."""
@@ -704,8 +728,38 @@ class ClientSession(asyncio.Protocol):
             server.settings = found.settings
             self.settings = ordered({**dict(self._startup_settings), **dict(found.settings)})
             self._scope = scope_of(self.settings)
+            listening = self._context.pools.listening(self._pool)
+            if found.channels and listening.possible:
+                self._repin(found.pins - {Pin.LISTEN})
+                self._move_listens(server, listening, found.channels)
+                return
             self._repin(found.pins)
         self._part()
+
+    def _move_listens(
+        self, server: ServerConnection, listening: Listening, channels: frozenset[bytes]
+    ) -> None:
+        """Have the shared listener hear our channels, so that they don't hold the server."""
+        if self.listens is None:
+            self.listens = Listens(self._transport.write, self._is_between, self.end)
+        self._input_held = True
+        work = self._listens_moved(self.listens.move(server, listening, channels))
+        self._seeking = asyncio.get_running_loop().create_task(work)
+
+    async def _listens_moved(self, move: Coroutine[None, None, None]) -> None:
+        try:
+            await move
+        except GatewayError as error:
+            _log.warning("client %d keeps its server for LISTEN: %s", self.number, error.message)
+            self._pin(Pin.LISTEN)
+        self._seeking = None
+        self._input_held = False
+        self._part()
+
+    def _is_between(self) -> bool:
+        """Whether the client is between two transactions."""
+        server = self.server
+        return server is None or (server.status == IDLE and server.replies.idle)
 
     def _repin(self, found: frozenset[Pin]) -> None:
         for pin in [held for held in self.pins if held not in LASTING and held not in found]:

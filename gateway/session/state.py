@@ -49,7 +49,7 @@ UNION ALL (SELECT 'advisory lock', '', '' FROM pg_catalog.pg_locks
 UNION ALL (SELECT 'held cursor', '', '' FROM pg_catalog.pg_cursors WHERE is_holdable LIMIT 1)
 UNION ALL (SELECT 'prepared by SQL', '', '' FROM pg_catalog.pg_prepared_statements
  WHERE from_sql LIMIT 1)
-UNION ALL (SELECT 'listen', '', '' FROM pg_catalog.pg_listening_channels() LIMIT 1)"""
+UNION ALL SELECT 'listen', channel, '' FROM pg_catalog.pg_listening_channels() channel"""
 
 _ROLE_NAMES = ("role", "session_authorization")
 _SCOPE_NAMES = ("search_path", *_ROLE_NAMES)
@@ -61,6 +61,8 @@ class Found:
 
     settings: Settings
     pins: frozenset[Pin]
+    channels: frozenset[bytes] = frozenset()
+    """What the session listens to; a reason to pin only until that is moved."""
 
 
 def probe_sql(custom_names: Iterable[str]) -> str:
@@ -79,7 +81,10 @@ def read_probe(rows: Iterable[list[bytes | None]], session_user: str) -> Found:
     """The answer to `probe_sql`; ``session_user`` is whom the connection logged in as."""
     settings: dict[str, str] = {}
     pins: set[Pin] = set()
+    channels: set[bytes] = set()
     for kind, name, value in rows:
+        if kind == b"listen":
+            channels.add(name or b"")
         if kind != b"setting":
             pins.add(Pin((kind or b"").decode()))
             continue
@@ -89,7 +94,7 @@ def read_probe(rows: Iterable[list[bytes | None]], session_user: str) -> Found:
         )
         if not _is_default(key, text, session_user):
             settings[key] = text
-    return Found(ordered(settings), frozenset(pins))
+    return Found(ordered(settings), frozenset(pins), frozenset(channels))
 
 
 def _is_default(name: str, value: str, session_user: str) -> bool:

@@ -1,0 +1,181 @@
+"""LISTEN for many clients on one server connection per pool.
+
+A client's LISTEN is carried out on the server it happens to have, and then moved here. A marker
+notification that both connections hear draws the line: what came before it the client had from
+its own server, what comes after it has from here; nothing twice, nothing lost, all in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from gateway.clock import jittered
+from gateway.errors import GatewayError, ServerUnavailable
+from gateway.pool.pool import Pool
+from gateway.pool.server import Answer, ServerConnection, SilentClient
+from gateway.pool.visit import Visit
+from gateway.protocol.messages import read_cstring
+
+_log = logging.getLogger(__name__)
+
+MARKER_PREFIX = b"gateway_marker_"
+_RETRY_S = 0.5
+
+
+class Subscriber(Protocol):
+    """A client that listens."""
+
+    def notified(self, pid: int, channel: bytes, payload: bytes) -> None:
+        """A notification on one of its channels."""
+
+    def notifications_missed(self) -> None:
+        """The shared connection was lost; some may be missing."""
+
+
+def read_notification(body: bytes) -> tuple[int, bytes, bytes]:
+    """Process id, channel and payload of a NotificationResponse body."""
+    channel, following = read_cstring(body, 4)
+    payload, _ = read_cstring(body, following)
+    return int.from_bytes(body[:4], "big"), channel, payload
+
+
+def quoted(channel: bytes) -> str:
+    """A channel's name as an SQL identifier."""
+    return '"' + channel.decode("utf-8", "surrogateescape").replace('"', '""') + '"'
+
+
+class Listening(SilentClient):
+    """The shared listener of one pool; it holds a server only while somebody listens."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._channels: dict[bytes, set[Subscriber]] = {}
+        self._markers: dict[bytes, Callable[[], None]] = {}
+        self._numbers = count(1)
+        self._visit: Visit | None = None
+        self._server: ServerConnection | None = None
+        self._connected = asyncio.Lock()
+        self._retry: asyncio.Task[None] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels that somebody listens to."""
+        return len(self._channels)
+
+    @property
+    def possible(self) -> bool:
+        """Whether the pool has room for a connection that is kept."""
+        return self._pool.limits.max > 1 and not self._pool.core.retired
+
+    def new_marker(self) -> bytes:
+        """A channel for drawing one line."""
+        return MARKER_PREFIX + b"%d_%d" % (id(self), next(self._numbers))
+
+    async def draw_line(
+        self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
+    ) -> None:
+        """Listen to ``channels``; ``subscriber`` hears them from the marker on, sent by now.
+
+        Raises GatewayError when there is no connection for it.
+        """
+        await self._run("; ".join(f"LISTEN {quoted(name)}" for name in (*channels, marker)))
+
+        def begin() -> None:
+            for channel in channels:
+                self._channels.setdefault(channel, set()).add(subscriber)
+
+        self._markers[marker] = begin
+        await self._run(f"NOTIFY {quoted(marker)}")
+
+    def unsubscribe(self, subscriber: Subscriber, channel: bytes) -> None:
+        """The subscriber hears this channel no more."""
+        subscribers = self._channels.get(channel)
+        if subscribers is None or subscriber not in subscribers:
+            return
+        subscribers.discard(subscriber)
+        if subscribers:
+            return
+        del self._channels[channel]
+        if self._server is not None:
+            self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
+        if not self._channels and not self._markers:
+            self._let_go()
+
+    def shut(self) -> None:
+        """Give the connection up; whoever listens is told that notifications are missing."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._let_go()
+        self._tell_missed()
+
+    # --- the connection ---
+
+    async def _run(self, sql: str) -> None:
+        server = await self._ready_server()
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        server.ask(sql, done.set_result)
+        while not done.done():
+            await asyncio.wait([done], timeout=0.5)
+            if server.lost:
+                raise ServerUnavailable("the shared LISTEN connection was lost")
+        error = done.result().error
+        if error is not None:
+            raise ServerUnavailable(f"LISTEN failed: {error.get('M', '')}")
+
+    async def _ready_server(self) -> ServerConnection:
+        async with self._connected:
+            if self._server is None or self._server.lost:
+                self._visit = Visit(self._pool)
+                self._server = await self._visit.lease()
+                self._server.link(self, 0)
+                self._server.dirty = True
+            return self._server
+
+    def _let_go(self) -> None:
+        visit, self._visit, self._server = self._visit, None, None
+        if visit is not None:
+            visit.abandon()
+
+    async def _reconnect(self) -> None:
+        while self._channels:
+            await asyncio.sleep(jittered(_RETRY_S, 0.2))
+            try:
+                await self._run("; ".join(f"LISTEN {quoted(name)}" for name in self._channels))
+            except GatewayError as error:
+                _log.warning("%s: LISTEN is interrupted: %s", self._pool.name, error.message)
+            else:
+                self._tell_missed()
+                return
+
+    def _tell_missed(self) -> None:
+        for subscriber in {one for many in self._channels.values() for one in many}:
+            subscriber.notifications_missed()
+
+    # --- LinkedClient ---
+
+    def server_notified(self, body: bytes) -> None:
+        self._deliver(*read_notification(body))
+
+    def _deliver(self, pid: int, channel: bytes, payload: bytes) -> None:
+        begin = self._markers.pop(channel, None)
+        if begin is not None:
+            begin()
+            if self._server is not None:
+                self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
+            return
+        for subscriber in list(self._channels.get(channel, ())):
+            subscriber.notified(self._pool.client_of(pid), channel, payload)
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        self._visit = self._server = None
+        self._markers.clear()
+        if self._channels and not self._pool.core.retired:
+            self._retry = asyncio.get_running_loop().create_task(self._reconnect())
+
+
+def _ignore(answer: Answer) -> None:
+    """The answer changes nothing."""
