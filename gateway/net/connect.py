@@ -238,7 +238,8 @@ async def _connected(place: _Place) -> socket.socket:
         if place.family != socket.AF_UNIX:
             _tune(sock)
         await asyncio.get_running_loop().sock_connect(sock, place.sockaddr)
-        sock.getpeername()  # a Unix socket with a full queue only looks connected
+        if place.family == socket.AF_UNIX:
+            _check_queued(sock)
     except BaseException:
         sock.close()
         raise
@@ -251,6 +252,14 @@ def _tune(sock: socket.socket) -> None:
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):  # not every system has all of them
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _check_queued(sock: socket.socket) -> None:
+    """A Unix socket whose server has a full queue only looks connected to the loops."""
+    try:
+        sock.getpeername()
+    except OSError:
+        raise ConnectionError("the server's queue of new connections is full") from None
 
 
 async def _tls_granted(sock: socket.socket, mode: SslMode) -> bool:

@@ -277,40 +277,38 @@ class Wire:
     @asynccontextmanager
     async def to(self, dsn: Dsn) -> AsyncIterator[Dsn]:
         """The same database, reached through this wire."""
-        ends: set[asyncio.StreamWriter] = set()
+        ours: set[asyncio.StreamWriter] = set()
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            ends.add(writer)
+            ours.add(writer)
             with suppress(ConnectionError, asyncio.IncompleteReadError):  # the caller gave up
-                await self._serve(reader, writer, ends)
+                await self._serve(reader, writer)
+            writer.close()
 
         server = await asyncio.start_server(accept, HOST, 0)
         try:
             yield replace(dsn, port=server.sockets[0].getsockname()[1])
         finally:
             server.close()
-            for end in ends:
-                end.close()
-
-    async def _serve(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        ends: set[asyncio.StreamWriter],
-    ) -> None:
-        behind, to_server = await asyncio.open_connection(HOST, self.port)
-        ends.add(to_server)
-        request = await reader.readexactly(8)
-        to_server.write(request)
-        if request == SSL_REQUEST:
-            await behind.readexactly(1)
-            writer.write(self.says)
-            if self.then == "close":
+            for writer in ours:
                 writer.close()
-                return
-            if self.then == "fall silent":
-                return
-        await asyncio.gather(carry(reader, to_server), carry(behind, writer))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, to_server = await asyncio.open_connection(HOST, self.port)
+        try:
+            request = await reader.readexactly(8)
+            to_server.write(request)
+            if request == SSL_REQUEST:
+                await behind.readexactly(1)
+                writer.write(self.says)
+                if self.then == "close":
+                    return
+                if self.then == "fall silent":
+                    await reader.read()
+                    return
+            await asyncio.gather(carry(reader, to_server), carry(behind, writer))
+        finally:
+            to_server.close()
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -607,16 +605,12 @@ def test_trap_bytes_stuffed_a_little_later_end_the_handshake(
     """What comes after the look at the socket goes to TLS, which takes it for no record."""
 
     class Later(Wire):
-        async def _serve(
-            self,
-            reader: asyncio.StreamReader,
-            writer: asyncio.StreamWriter,
-            ends: set[asyncio.StreamWriter],
-        ) -> None:
+        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readexactly(8)
             writer.write(b"S")
             await reader.read(1)  # the handshake has begun
             writer.write(message(b"R", struct.pack("!i", 0)))
+            await reader.read()
 
     async def scenario() -> None:
         wire = Later(tls_server.cluster.port, b"S")
@@ -665,6 +659,20 @@ def test_nobody_listens(run: Run) -> None:
         expected = f"could not connect to {HOST}:{dsn.port}/crm: Connection refused"
         assert caught.value.message == expected
         assert caught.value.sqlstate == "08001"
+
+    run(scenario())
+
+
+def test_a_unix_socket_with_a_full_queue(run: Run, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with socket.socket(socket.AF_UNIX) as busy:
+            busy.bind(str(tmp_path / ".s.PGSQL.5432"))
+            busy.listen(0)
+            dsn = Dsn(str(tmp_path), 5432, "crm", "app")
+            transport, _ = await open_server(dsn, Dialogue, TIMEOUT_S)
+            with pytest.raises(ConnectFailed, match="queue of new connections is full"):
+                await open_server(dsn, Dialogue, TIMEOUT_S)
+            transport.abort()
 
     run(scenario())
 
