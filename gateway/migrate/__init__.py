@@ -1,0 +1,1 @@
+"""Databases of the topology: made ready, and later moved, split and checked."""
