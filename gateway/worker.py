@@ -6,8 +6,8 @@ The only module that knows everybody.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-import secrets
 import socket
 from collections.abc import Callable, Coroutine
 
@@ -16,7 +16,7 @@ from gateway.admin.http import HttpServer
 from gateway.admin.views import Views
 from gateway.clock import monotonic
 from gateway.directory.directory import Directory
-from gateway.errors import ConfigError, NotPermitted, ShuttingDown
+from gateway.errors import NotPermitted, ShuttingDown
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.pools import Pools
@@ -67,7 +67,7 @@ class Worker:
             statements=Statements(facts),
             registry=Registry(),
             clock=monotonic,
-            mock_secret=secrets.token_bytes(32),
+            mock_secret=_mock_secret(settings),
         )
         self._configure_pools()
         self._doorkeeper = Doorkeeper(self.context)
@@ -229,6 +229,15 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _mock_secret(settings: Settings) -> bytes:
+    """What mock logins' salts are made from: the same in all workers, instances and restarts.
+
+    Otherwise an unknown login could be told by its changing salt.
+    """
+    meta = settings.meta.primary.get_secret_value()
+    return hashlib.sha256(b"gateway mock authentication\0" + meta.encode()).digest()
 
 
 def _tls(settings: Settings) -> Tls | None:

@@ -1,0 +1,145 @@
+"""What one client's session holds on its server: settings that move with it, pins that hold it.
+
+Statements are noted as they pass; at the end of a transaction that may have changed something the
+server is asked (docs/decisions/0001-ask-the-server.md), and what it says is taken over here.
+"""
+
+from __future__ import annotations
+
+from gateway.clock import Clock
+from gateway.router.facts import Effect, Facts
+from gateway.session.state import (
+    LASTING,
+    Found,
+    Pin,
+    Settings,
+    custom_names,
+    ordered,
+    probe_sql,
+    scope_of,
+)
+
+_ASK = (
+    Effect.SETTING
+    | Effect.ROLE
+    | Effect.SQL_PREPARE
+    | Effect.LISTEN
+    | Effect.TEMP
+    | Effect.ADVISORY_LOCK
+    | Effect.HOLD_CURSOR
+    | Effect.DISCARD
+    | Effect.UNKNOWN
+)
+"""After these the server is asked what the session now holds."""
+
+_ASK_WHILE_PINNED = (
+    _ASK
+    | Effect.SQL_DEALLOCATE
+    | Effect.UNLISTEN
+    | Effect.ADVISORY_UNLOCK
+    | Effect.DROP
+    | Effect.CURSOR
+)
+"""With what may end a pin."""
+
+_PINS = {
+    Effect.LOAD: Pin.LOADED,
+    Effect.SEQUENCE_READ: Pin.SEQUENCE,
+    Effect.RANDOM_SEED: Pin.RANDOM_SEED,
+}
+"""State the server can't be asked for."""
+
+
+class Holdings:
+    """Settings and pins of one session.
+
+    ``counts`` is where new pins are counted by reason. ``reads_sequences``: this client may ask
+    for currval later, so it keeps its server after a write.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_reads_sequences",
+        "_startup",
+        "_touched",
+        "effects",
+        "pins",
+        "scope",
+        "settings",
+    )
+
+    def __init__(
+        self, startup: Settings, clock: Clock, counts: dict[str, int], *, reads_sequences: bool
+    ) -> None:
+        self.settings = startup
+        """What the client's session differs in from a fresh one."""
+        self.scope = scope_of(startup)
+        self.pins: dict[Pin, float] = {}
+        """Why the client keeps its server, and since when on the clock."""
+        self.effects = Effect(0)
+        """What the statements of the running transaction may have done to the session."""
+        self._startup = startup
+        self._touched: set[str] = set()
+        self._clock = clock
+        self._counts = counts
+        self._reads_sequences = reads_sequences
+
+    def note(self, facts: Facts) -> None:
+        """A statement with these facts is being run."""
+        self.effects |= facts.effects
+        if self._reads_sequences and _draws_from_sequences(facts):
+            self.pin(Pin.SEQUENCE)
+        if facts.effects & Effect.SETTING:
+            for statement in facts.statements:
+                self._touched.update(statement.setting_names)
+
+    def pin(self, pin: Pin) -> None:
+        """Hold the client to its server."""
+        if pin not in self.pins:
+            self.pins[pin] = self._clock()
+            self._counts[pin] = self._counts.get(pin, 0) + 1
+
+    def transaction_ended(self) -> bool:
+        """Pin for what the server can't tell; whether it is to be asked for the rest."""
+        effects = self.effects
+        if not effects:
+            return False
+        for effect, pin in _PINS.items():
+            if effects & effect:
+                self.pin(pin)
+        if effects & (_ASK_WHILE_PINNED if self.pins else _ASK) and not self.whole_session:
+            return True
+        self.effects = Effect(0)
+        return False
+
+    @property
+    def whole_session(self) -> bool:
+        """The pool is in session mode: the server is the client's until it leaves."""
+        return Pin.SESSION_MODE in self.pins
+
+    def question(self) -> str:
+        """The query that asks the server."""
+        return probe_sql(custom_names(self.settings, self._touched))
+
+    def take(self, found: Found, *, keep_listens: bool) -> None:
+        """The server's answer. ``keep_listens``: its LISTENs stay on it and pin."""
+        self.effects = Effect(0)
+        self.settings = ordered({**dict(self._startup), **dict(found.settings)})
+        self.scope = scope_of(self.settings)
+        pins = found.pins if keep_listens else found.pins - {Pin.LISTEN}
+        for held in list(self.pins):
+            if held not in LASTING and held not in pins:
+                del self.pins[held]
+        for pin in pins:
+            self.pin(pin)
+
+    def no_answer(self) -> None:
+        """The server could not say what it holds."""
+        self.effects = Effect(0)
+        self.pin(Pin.UNKNOWN)
+
+
+def _draws_from_sequences(facts: Facts) -> bool:
+    """Whether a later currval could tell of it: nextval, or a write with a column's default."""
+    return bool(facts.effects & Effect.SEQUENCE_WRITE) or not facts.read_only

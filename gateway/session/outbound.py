@@ -1,0 +1,212 @@
+"""From a linked client to its server: books what will be owed for each message of a chunk.
+
+No I/O: a chunk goes in, the bytes to send come out; most often they are the chunk itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.errors import ProtocolViolation
+from gateway.pool.server import ServerConnection
+from gateway.protocol import messages, replies
+from gateway.protocol.framing import HEADER_BYTES, message_size
+from gateway.router.facts import Effect, Facts, FactsCache
+from gateway.session.holdings import Holdings
+from gateway.session.state import Pin
+from gateway.session.translate import Translator
+
+WHOLE_MAX_BYTES = 256 * 1024
+"""Messages up to this size are read whole; of longer ones only the beginning."""
+
+_COPY_DATA = ord("d")
+
+
+class Outbound:
+    """The client's half of one link after the other.
+
+    ``on_facts`` hears the facts of every statement with effects. ``on_foreign_sequences`` is told
+    when the client asked for a sequence's value that this server drew for somebody else.
+    """
+
+    __slots__ = (
+        "_facts",
+        "_holdings",
+        "_number",
+        "_on_facts",
+        "_on_foreign_sequences",
+        "preamble",
+        "rest",
+        "sent",
+        "skip",
+        "sync_due",
+        "terminated",
+        "translator",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        facts: FactsCache,
+        holdings: Holdings,
+        on_facts: Callable[[Facts], None],
+        on_foreign_sequences: Callable[[], None],
+    ) -> None:
+        self._number = number
+        self._facts = facts
+        self._holdings = holdings
+        self._on_facts = on_facts
+        self._on_foreign_sequences = on_foreign_sequences
+        self.translator: Translator
+        self.preamble = b""
+        """What is to be sent first, booked already."""
+        self.rest = b""
+        """The beginning of a message that must be whole before it is sent."""
+        self.skip = 0
+        """Bytes still to come of a message whose beginning has been sent."""
+        self.sync_due = False
+        """Extended messages were sent without a Sync behind them."""
+        self.sent = False
+        """Something was sent since the last ReadyForQuery."""
+        self.terminated = False
+        """The client has said goodbye."""
+
+    def book(self, server: ServerConnection, data: bytes) -> bytes:
+        """Book a chunk; what to send for it. Raises ProtocolViolation, TooManyStatements."""
+        end = len(data)
+        done = 0
+        changed: list[bytes] = [self.preamble] if self.preamble else []
+        pos = min(self.skip, end)
+        self.skip -= pos
+        while end - pos >= HEADER_BYTES and not self.terminated:
+            handler = _HANDLERS[data[pos]]
+            if handler is None:
+                raise unknown_message(data[pos])
+            size = message_size(data, pos)
+            following = min(pos + size, end)
+            if pos + size > end and data[pos] != _COPY_DATA and size <= WHOLE_MAX_BYTES:
+                break
+            instead = handler(self, server, data[pos:following], size)
+            if instead is not None:
+                changed += (data[done:pos], instead)
+                done = following
+            self.skip = pos + size - following
+            pos = following
+        self.rest = data[pos:] if pos < end else b""
+        self.preamble = b""
+        if changed:
+            return b"".join((*changed, data[done:pos]))
+        return data if pos == end else data[:pos]
+
+    # --- one message each: what to send in its place, None for itself ---
+
+    def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        facts = self._facts.facts(message[HEADER_BYTES:-1])
+        self.translator.query(server)
+        instead = None
+        if facts.effects:
+            self._on_facts(facts)
+            instead = self._instead_of_query(server, facts, message)
+        server.replies.expect(replies.CLIENT_QUERY)
+        return instead
+
+    def _instead_of_query(
+        self, server: ServerConnection, facts: Facts, message: bytes
+    ) -> bytes | None:
+        """For a Query that concerns what only certain servers know."""
+        if facts.effects & Effect.SEQUENCE_READ:
+            before = self._without_foreign_sequences(server)
+            return before + message if before else None
+        if facts.effects & Effect.SQL_DEALLOCATE:
+            before, text = self.translator.deallocate(server, facts)
+            return before + messages.message(b"Q", text + b"\0") if text else None
+        return None
+
+    def _function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self._holdings.effects |= Effect.UNKNOWN
+        server.replies.expect(replies.CLIENT_FUNCTION)
+        return None
+
+    def _parse(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = True
+        if len(message) < size:
+            return self._parse_unseen(server, message)
+        instead = self.translator.parse(server, message, self._holdings.scope)
+        if self._holdings.effects & Effect.SEQUENCE_READ:
+            before = self._without_foreign_sequences(server)
+            instead = before + (message if instead is None else instead) if before else instead
+        return instead
+
+    def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
+        """Too long to keep: it stays on this server, and so does the client."""
+        name, _ = messages.read_cstring(message, HEADER_BYTES)
+        self._holdings.effects |= Effect.UNKNOWN
+        self._holdings.pin(Pin.PREPARED)
+        self.translator.parse_unseen(server, name)
+        return None
+
+    def _bind(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = True
+        return self.translator.bind(server, message, size)
+
+    def _describe(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = True
+        return self.translator.describe(server, message)
+
+    def _execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = True
+        server.replies.expect(replies.CLIENT_EXECUTE)
+        return None
+
+    def _close(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = True
+        return self.translator.close(server, message)
+
+    def _sync(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.sync_due = False
+        server.prepared.sync_sent()
+        server.replies.expect(replies.CLIENT_SYNC)
+        return None
+
+    def _copy_end(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        server.replies.copy_ended()
+        return None
+
+    def _as_it_is(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        """Flush and copy data: nothing is owed for them."""
+        return None
+
+    def _terminate(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        self.terminated = True
+        return b""
+
+    def _without_foreign_sequences(self, server: ServerConnection) -> bytes:
+        """currval must not tell what another client drew: the server forgets it first."""
+        if self.sent or self._holdings.pins or server.previous_client == self._number:
+            return b""
+        self._on_foreign_sequences()
+        return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
+
+
+def unknown_message(tag: int) -> ProtocolViolation:
+    """The error for a message type that no client may send."""
+    return ProtocolViolation(f"invalid frontend message type {tag}")
+
+
+_Handler = Callable[[Outbound, ServerConnection, bytes, int], bytes | None]
+_BY_TAG: dict[bytes, _Handler] = {
+    b"Q": Outbound._query,
+    b"F": Outbound._function,
+    b"P": Outbound._parse,
+    b"B": Outbound._bind,
+    b"D": Outbound._describe,
+    b"E": Outbound._execute,
+    b"C": Outbound._close,
+    b"S": Outbound._sync,
+    b"H": Outbound._as_it_is,
+    b"d": Outbound._as_it_is,
+    b"c": Outbound._copy_end,
+    b"f": Outbound._copy_end,
+    b"X": Outbound._terminate,
+}
+_HANDLERS = tuple(_BY_TAG.get(bytes([tag])) for tag in range(256))
