@@ -26,7 +26,6 @@ from gateway.router.build import build_snapshot, credentials
 from gateway.router.facts import FactsCache
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Endpoint, Snapshot
-from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.registry import Registry
@@ -135,10 +134,12 @@ class Worker:
             "terminating connection due to administrator command",
             hint="The gateway is shutting down; connect again.",
         )
-        for session in self._sessions():
+        for session in self.context.registry:
             session.drain(error)
-        end = monotonic() + self.context.settings.listen.shutdown_timeout_s
-        while len(self.context.registry) and monotonic() < end:
+        polls = int(self.context.settings.listen.shutdown_timeout_s / _DRAIN_POLL_S)
+        for _ in range(polls):
+            if not len(self.context.registry):
+                break
             await asyncio.sleep(_DRAIN_POLL_S)
         await self.stop()
 
@@ -149,7 +150,7 @@ class Worker:
         for listener in self._listeners:
             listener.close()
             await listener.abandon()
-        for session in self._sessions():
+        for session in self.context.registry:
             session.end(error)
         for task in list(self._tasks):
             task.cancel()
@@ -186,9 +187,6 @@ class Worker:
             timeout_s=settings.listen.login_timeout_s,
             in_progress_max=settings.auth.max_logins_in_progress,
         )
-
-    def _sessions(self) -> list[ClientSession]:
-        return [one for one in self.context.registry if isinstance(one, ClientSession)]
 
     # --- clients ---
 
@@ -268,4 +266,3 @@ def _changes(before: Settings, after: Settings) -> list[str]:
             note = " (needs a restart)" if name in needs_restart else ""
             changes.append(f"{name} changed{note}")
     return changes
-

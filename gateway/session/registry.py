@@ -6,14 +6,15 @@ import hmac
 from collections.abc import Iterator
 from typing import Protocol
 
+from gateway.errors import GatewayError, ShuttingDown
 from gateway.ids import Numbers, cancel_secret
 
 SECRET_BYTES_3_0 = 4
 SECRET_BYTES_3_2 = 32
 
 
-class Cancellable(Protocol):
-    """What a cancel request reaches."""
+class Registered(Protocol):
+    """A session: what a cancel request, a drain or a stop reaches."""
 
     number: int
     secret: bytes
@@ -21,13 +22,19 @@ class Cancellable(Protocol):
     def cancel(self) -> None:
         """Stop what the client is running or waiting for, if anything."""
 
+    def drain(self, error: ShuttingDown) -> None:
+        """End as soon as no transaction runs."""
+
+    def end(self, error: GatewayError) -> None:
+        """Tell the client why and close."""
+
 
 class Registry:
     """The sessions of a worker."""
 
     def __init__(self) -> None:
         self._numbers = Numbers()
-        self._sessions: dict[int, Cancellable] = {}
+        self._sessions: dict[int, Registered] = {}
 
     def new_key(self, minor: int) -> tuple[int, bytes]:
         """A number no living session has, and a secret of the length the protocol allows."""
@@ -36,11 +43,11 @@ class Registry:
             number = self._numbers.next()
         return number, cancel_secret(SECRET_BYTES_3_2 if minor >= 2 else SECRET_BYTES_3_0)
 
-    def add(self, session: Cancellable) -> None:
+    def add(self, session: Registered) -> None:
         """A session that can be cancelled and shown from now on."""
         self._sessions[session.number] = session
 
-    def remove(self, session: Cancellable) -> None:
+    def remove(self, session: Registered) -> None:
         """The session has ended."""
         self._sessions.pop(session.number, None)
 
@@ -55,5 +62,5 @@ class Registry:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[Cancellable]:
+    def __iter__(self) -> Iterator[Registered]:
         return iter(list(self._sessions.values()))
