@@ -150,6 +150,11 @@ SYNC = message(b"S")
 FLUSH = message(b"H")
 TERMINATE = message(b"X")
 COPY_FAIL = message(b"f", b"the client left in the middle of a COPY\0")
+ROLLBACK_BATCH = (
+    message(b"P", b"\0ROLLBACK\0\0\0")
+    + message(b"B", b"\0\0\0\0\0\0\0\0")
+    + message(b"E", b"\0\0\0\0\0")
+)
 
 CANCEL_REQUEST_CODE = 80877102
 
