@@ -120,6 +120,20 @@ class LoginTimeout(GatewayError):
     fatal = True
 
 
+class IdleInTransaction(GatewayError):
+    """The client left a transaction idle for longer than the settings allow."""
+
+    sqlstate = "25P03"
+    fatal = True
+
+
+class TooManyPinned(GatewayError):
+    """Too many clients keep a connection for what their session holds."""
+
+    sqlstate = "53400"
+    fatal = True
+
+
 class FeatureNotSupported(GatewayError):
     """Something the gateway does not do; the message names it."""
 

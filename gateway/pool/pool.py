@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.clock import Clock, jittered
-from gateway.errors import ConnectFailed, GatewayError, PoolExhausted, ShuttingDown
+from gateway.errors import (
+    ConnectFailed,
+    GatewayError,
+    IdleInTransaction,
+    PoolExhausted,
+    ShuttingDown,
+)
 from gateway.net.connect import send_cancel
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
-from gateway.pool.server import ServerConnection
+from gateway.pool.server import IDLE, ServerConnection
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
@@ -48,6 +54,8 @@ class PoolCounters:
     waits: int = 0
     wait_us: int = 0
     timeouts: int = 0
+    idle_transactions: int = 0
+    unseen_changes: int = 0
     rejections: int = 0
     opened: int = 0
     open_failures: int = 0
@@ -90,6 +98,8 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[ServerConnection, float] = {}
         """When to give up on a server that is cleaned or closed, on the clock."""
+        self._resting: dict[ServerConnection, tuple[int, float]] = {}
+        """Servers seen idle in a transaction: after which turn, and since when."""
 
     # --- clients ---
 
@@ -147,10 +157,19 @@ class Pool:
         self._deadlines[server] = self._clock() + _GRACE_AFTER_CLIENT_S
         Cleaning(server, self).begin(sync_due)
 
+    def may_pin(self, server: ServerConnection) -> bool:
+        """Whether a client may keep ``server`` between its transactions from now on."""
+        if not server.pinned:
+            pinned = sum(busy.pinned for busy in self.core.servers(ServerState.BUSY))
+            limit = self.limits.pinned_max
+            server.pinned = limit is None or pinned < limit
+        return server.pinned
+
     def cleaned(self, server: ServerConnection) -> None:
         """In its first state again; it is handed on once no cancel can hit it any more."""
         if server.lost or server.closing or server.cancels:
             return
+        self.counters.cleaned += 1
         self._deadlines.pop(server, None)
         if self._unwanted(server):
             self._close(server)
@@ -185,6 +204,7 @@ class Pool:
         self._refuse_overdue(now)
         self._close_stuck(now)
         self._close_old(now)
+        self._end_idle_transactions(now)
         self._open_wanted()
 
     def resize(self, limits: PoolSettings) -> None:
@@ -375,6 +395,27 @@ class Pool:
             elif spare > 0 and now - server.used_at > idle_s:
                 self._close(server)
                 spare -= 1
+
+    def _end_idle_transactions(self, now: float) -> None:
+        timeout_s = self.limits.idle_transaction_timeout_s
+        if not timeout_s:
+            return
+        resting: dict[ServerConnection, tuple[int, float]] = {}
+        for server in self.core.servers(ServerState.BUSY):
+            if server.status == IDLE or not server.replies.idle:
+                continue
+            turns, since = self._resting.get(server, (-1, now))
+            since = since if turns == server.turns else now
+            resting[server] = (server.turns, since)
+            if now - since >= timeout_s and server.client is not None:
+                self.counters.idle_transactions += 1
+                server.client.end(
+                    IdleInTransaction(
+                        "terminating connection due to idle-in-transaction timeout",
+                        hint=f"pool.idle_transaction_timeout_s is {timeout_s:g}.",
+                    )
+                )
+        self._resting = resting
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -44,6 +44,9 @@ class LinkedClient(Protocol):
     def server_failed(self, fields: dict[str, str]) -> None:
         """An ErrorResponse for the client goes by; ``fields`` by their one-letter code."""
 
+    def end(self, error: GatewayError) -> None:
+        """Tell the client why and close it."""
+
     def server_forgot_prepared(self) -> None:
         """All prepared statements of the session are gone, at the client's own command."""
 
@@ -73,6 +76,9 @@ class SilentClient:
         pass
 
     def server_failed(self, fields: dict[str, str]) -> None:
+        pass
+
+    def end(self, error: GatewayError) -> None:
         pass
 
     def server_forgot_prepared(self) -> None:
@@ -117,6 +123,7 @@ class ServerConnection(asyncio.Protocol):
         "opened_at",
         "parameters",
         "pid",
+        "pinned",
         "prepared",
         "previous_client",
         "replies",
@@ -124,6 +131,7 @@ class ServerConnection(asyncio.Protocol):
         "settings",
         "status",
         "transport",
+        "turns",
         "unnamed",
         "used_at",
     )
@@ -155,6 +163,10 @@ class ServerConnection(asyncio.Protocol):
         """What the unnamed prepared statement stands for; None when there is none."""
         self.dirty = False
         """Something may be left in the session that only a cleaning takes away."""
+        self.pinned = False
+        """Its client keeps it between transactions, for what the session holds."""
+        self.turns = 0
+        """How often everything owed had been answered."""
         self.cancels = 0
         """Cancel requests under way: until they are over it may hit whoever is linked."""
         self.closing = False
@@ -184,6 +196,7 @@ class ServerConnection(asyncio.Protocol):
     def unlink(self) -> None:
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
         self.client = None
+        self.pinned = False
         self.previous_client = self.client_number
         self.client_number = 0
         self.transport.resume_reading()
@@ -368,6 +381,7 @@ class ServerConnection(asyncio.Protocol):
             self.client.forward(data if whole else data[start:end])
 
     def _ready(self) -> None:
+        self.turns += 1
         self.prepared.all_answered()
         if self.client is not None:
             self.client.server_ready(self.status)

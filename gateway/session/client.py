@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 
-from gateway.errors import GatewayError, QueryCanceled, ServerUnavailable, ShuttingDown
+from gateway.errors import (
+    GatewayError,
+    QueryCanceled,
+    ServerUnavailable,
+    ShuttingDown,
+    TooManyPinned,
+)
 from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
@@ -439,17 +445,19 @@ class ClientSession(asyncio.Protocol):
         if self.holdings.effects & Effect.SEQUENCE_WRITE:
             self._preferred = self.server
         if self.holdings.transaction_ended():
-            self._ask(self.server)
+            self._ask(self.server, self._answered)
+        elif self._audit_due(self.server):
+            self._ask(self.server, self._audited)
         else:
             self._part()
 
     # --- between two transactions ---
 
-    def _ask(self, server: ServerConnection) -> None:
+    def _ask(self, server: ServerConnection, on_answer: Callable[[Answer], None]) -> None:
         """Ask the server what the session holds; the client's next message waits for the answer."""
         self._input_held = True
         self._context.counters.probes += 1
-        server.ask(self.holdings.question(), self._answered)
+        server.ask(self.holdings.question(), on_answer)
 
     def _answered(self, answer: Answer) -> None:
         server, pool = self.server, self._pool
@@ -467,6 +475,33 @@ class ClientSession(asyncio.Protocol):
         if found.channels and listening.possible:
             self._input_held = True
             self._spawn(self._move_listens(server, listening, found.channels))
+        else:
+            self._part()
+
+    def _audit_due(self, server: ServerConnection) -> bool:
+        interval = self._context.settings.pool.audit_interval
+        return interval > 0 and server.turns % interval == 0 and not self.pins
+
+    def _audited(self, answer: Answer) -> None:
+        """A sample: did a function, trigger or view change the session unseen?"""
+        server, pool = self.server, self._pool
+        if server is None or pool is None or self.phase is not Phase.LINKED:
+            return
+        self._input_held = False
+        found = None if answer.error is not None else read_probe(answer.rows, pool.dsn.user)
+        if found is not None and not self.holdings.agrees(found):
+            pool.counters.unseen_changes += 1
+            _log.warning(
+                "%s: the session of server %d was changed unseen (%s) by or before: %s",
+                pool.name,
+                server.pid,
+                self.holdings.difference(found),
+                self._outbound.last_statement[:200].decode("utf-8", "replace"),
+            )
+            self.server = None
+            self.phase = Phase.IDLE
+            pool.abandon(server, mid_message=False, sync_due=False)
+            self._go_on()
         else:
             self._part()
 
@@ -502,6 +537,15 @@ class ClientSession(asyncio.Protocol):
             self._server_full = False
             pool.release(server)
             self._go_on()
+        elif not self.holdings.whole_session and not pool.may_pin(server):
+            reasons = ", ".join(self.pins)
+            self.end(
+                TooManyPinned(
+                    f"too many clients keep a connection of {pool.name} for their session's state",
+                    detail=f"This one for: {reasons}. pool.pinned_max is {pool.limits.pinned_max}.",
+                    hint="End what holds it within the transaction, or raise pool.pinned_max.",
+                )
+            )
         elif server.settings != self.holdings.settings and not self.holdings.whole_session:
             self._replay(server)
         else:

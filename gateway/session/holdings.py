@@ -134,6 +134,15 @@ class Holdings:
         for pin in pins:
             self.pin(pin)
 
+    def agrees(self, found: Found) -> bool:
+        """Whether an audit found nothing but what we know of."""
+        return found.settings == self.settings and found.pins <= set(self.pins)
+
+    def difference(self, found: Found) -> str:
+        """What an audit found that we don't know of, without values."""
+        changed = {name for name, _ in set(found.settings) ^ set(self.settings)}
+        return ", ".join(sorted(changed | {str(pin) for pin in found.pins - set(self.pins)}))
+
     def no_answer(self) -> None:
         """The server could not say what it holds."""
         self.effects = Effect(0)

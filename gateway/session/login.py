@@ -30,7 +30,14 @@ from gateway.router.topology import Endpoint
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
-from gateway.session.state import Settings, ordered, replay_sql
+from gateway.session.state import (
+    Settings,
+    custom_names,
+    ordered,
+    probe_sql,
+    read_probe,
+    replay_sql,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +65,14 @@ class Admission:
         return self.startup.parameters.get("application_name", "")
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a server reports under a client's startup settings, and how it spells those."""
+
+    parameters: Parameters
+    settings: Settings
+
+
 class ServerSaid(GatewayError):
     """A server's own error, told to the client under its own SQLSTATE."""
 
@@ -77,7 +92,7 @@ class Doorkeeper:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._hellos: LRUCache[tuple[str, Settings], Parameters] = LRUCache(_REMEMBERED_HELLOS)
+        self._hellos: LRUCache[tuple[str, Settings], Hello] = LRUCache(_REMEMBERED_HELLOS)
         self._binding: bytes | None = None
         self.configure()
 
@@ -127,7 +142,8 @@ class Doorkeeper:
         """The session of an admitted client, begun. Raises GatewayError."""
         if "replication" in admission.startup.parameters:
             raise FeatureNotSupported("replication connections can't go through the gateway yet")
-        parameters = await self._hello(admission)
+        hello = await self._hello(admission)
+        parameters = dict(hello.parameters)
         arrival = admission.arrival
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
@@ -138,7 +154,7 @@ class Doorkeeper:
             admission.asked,
             number=number,
             secret=secret,
-            startup_settings=admission.settings,
+            startup_settings=hello.settings,
             parameters=parameters,
             peer=arrival.peer,
             application=admission.application,
@@ -151,7 +167,7 @@ class Doorkeeper:
 
     # --- what the server would report ---
 
-    async def _hello(self, admission: Admission) -> Parameters:
+    async def _hello(self, admission: Admission) -> Hello:
         endpoint = await self._home(admission)
         operator = admission.login.kind is LoginKind.OPERATOR
         pool = self._context.pools.get(endpoint, operator=operator)
@@ -160,7 +176,7 @@ class Doorkeeper:
         if known is None:
             known = await _try_settings(pool, admission.settings)
             self._hellos[key] = known
-        return dict(known)
+        return known
 
     async def _home(self, admission: Admission) -> Endpoint:
         """Where the client's statements will go; the meta database while that isn't known."""
@@ -177,8 +193,8 @@ class Doorkeeper:
         raise outcome.error
 
 
-async def _try_settings(pool: Pool, settings: Settings) -> Parameters:
-    """What a server of ``pool`` reports under ``settings``. Raises ServerSaid when it refuses."""
+async def _try_settings(pool: Pool, settings: Settings) -> Hello:
+    """What a server of ``pool`` says to ``settings``. Raises ServerSaid when it refuses them."""
     visit = Visit(pool)
     server = await visit.lease()
     try:
@@ -189,10 +205,25 @@ async def _try_settings(pool: Pool, settings: Settings) -> Parameters:
     if answer.error is not None:
         visit.abandon()
         raise ServerSaid(answer.error)
-    server.settings = settings
     parameters = dict(server.parameters)
+    if settings:
+        settings = await _as_server_writes(visit, pool, settings)
+    server.settings = settings
     visit.leave()
-    return parameters
+    return Hello(parameters, settings)
+
+
+async def _as_server_writes(visit: Visit, pool: Pool, settings: Settings) -> Settings:
+    """The settings now in force, spelled as the server spells them: utf8 is UTF8."""
+    try:
+        answer = await visit.ask(probe_sql(custom_names(settings, ())))
+    except BaseException:
+        visit.abandon()
+        raise
+    if answer.error is not None:
+        visit.abandon()
+        raise ServerSaid(answer.error)
+    return read_probe(answer.rows, pool.dsn.user).settings
 
 
 def _welcome(parameters: Parameters, number: int, secret: bytes) -> bytes:

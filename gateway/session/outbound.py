@@ -20,6 +20,7 @@ WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
 _COPY_DATA = ord("d")
+_SHORT_BYTES = 512
 
 
 class Outbound:
@@ -35,6 +36,7 @@ class Outbound:
         "_number",
         "_on_facts",
         "_on_foreign_sequences",
+        "last_statement",
         "preamble",
         "rest",
         "sent",
@@ -68,6 +70,8 @@ class Outbound:
         """Extended messages were sent without a Sync behind them."""
         self.sent = False
         """Something was sent since the last ReadyForQuery."""
+        self.last_statement = b""
+        """The text last run or parsed, for the log; shortened."""
         self.terminated = False
         """The client has said goodbye."""
 
@@ -101,7 +105,9 @@ class Outbound:
     # --- one message each: what to send in its place, None for itself ---
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        facts = self._facts.facts(message[HEADER_BYTES:-1])
+        text = message[HEADER_BYTES:-1]
+        facts = self._facts.facts(text)
+        self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         self.translator.query(server)
         instead = None
         if facts.effects:
@@ -129,6 +135,7 @@ class Outbound:
 
     def _parse(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
+        self.last_statement = message if size < _SHORT_BYTES else message[:_SHORT_BYTES]
         if len(message) < size:
             return self._parse_unseen(server, message)
         instead = self.translator.parse(server, message, self._holdings.scope)

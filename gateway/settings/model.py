@@ -237,6 +237,25 @@ class Pool(Section):
     clean_timeout_ms: Milliseconds = Field(
         5000, description="Longest cleaning of a used connection; then it is closed."
     )
+    idle_transaction_timeout_s: float = Field(
+        0,
+        ge=0,
+        le=31_536_000,
+        description="A transaction idle for longer ends its client with 25P03; 0: never.",
+    )
+    pinned_max: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Connections that clients may keep for session state; one more is closed with"
+        " 53400. All of them when empty.",
+    )
+    audit_interval: int = Field(
+        1000,
+        ge=0,
+        description="Every so many transactions of a connection it is asked whether a function"
+        " changed its session unseen; 0: never.",
+    )
     server_statements_max: int = Field(
         500, ge=1, le=100_000, description="Prepared statements kept on one connection."
     )
