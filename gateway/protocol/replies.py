@@ -73,32 +73,34 @@ _COPY_END = Expected(COPY_END)
 class Replies:
     """The queue of one server connection.
 
-    ``doubtful`` is set for good when a client broke the copy protocol so that the number of
-    answers can't be known: nothing is checked any more, and such a server must never serve
-    another client.
+    ``copy_in``: the server reads copy data and ignores every Sync up to CopyDone or CopyFail.
+    ``sync_due``: messages of the extended protocol went out that no ReadyForQuery will follow
+    before another Sync is sent. ``synthetic_due``: it is the turn of an answer that the gateway
+    gives itself. ``doubtful`` is set for good when the number of answers can't be known any more:
+    nothing is checked then, and such a server must never serve another client.
     """
 
-    __slots__ = (
-        "_queue",
-        "_skipping",
-        "_syncs_in_copy",
-        "copy_in",
-        "doubtful",
-        "synthetic_due",
-    )
+    __slots__ = ("_queue", "_skipping", "copy_in", "doubtful", "sync_due", "synthetic_due")
 
     def __init__(self) -> None:
         self._queue: deque[Expected] = deque()
-        self._syncs_in_copy = 0
         self._skipping = False
         self.copy_in = False
         self.doubtful = False
+        self.sync_due = False
         self.synthetic_due = False
 
     @property
     def idle(self) -> bool:
-        """The server owes nothing and its count can be trusted."""
-        return not self._queue and not self.doubtful
+        """The server owes nothing, waits for no Sync, and its count can be trusted."""
+        return not self._queue and not self.sync_due and not self.doubtful
+
+    @property
+    def only_own(self) -> bool:
+        """What is owed are answers to the gateway's own queries, and nothing else."""
+        return bool(self._queue) and all(
+            entry.silent and entry.kind == QUERY for entry in self._queue
+        )
 
     @property
     def head(self) -> Expected | None:
@@ -109,33 +111,15 @@ class Replies:
 
     def expect(self, entry: Expected) -> None:
         """A message was sent that will be answered."""
-        if self._skipping:
-            self._sent_while_skipping(entry)
-        elif self.copy_in:
-            self._sent_during_copy(entry)
-        elif not self.doubtful:
-            self._append(entry)
-
-    def _append(self, entry: Expected) -> None:
+        if self.doubtful:
+            return
+        if self._skipping and entry.kind != SYNC:
+            entry.fail()
+            return
+        self._skipping = False
+        self.sync_due = entry.kind not in _ENDS_WITH_READY
         self._queue.append(entry)
         self.synthetic_due = self._queue[0].kind == SYNTHETIC
-
-    def _sent_while_skipping(self, entry: Expected) -> None:
-        """After an error a server takes no notice of anything but Sync."""
-        if entry.kind == SYNC:
-            self._skipping = False
-            self._append(entry)
-        else:
-            entry.fail()
-
-    def _sent_during_copy(self, entry: Expected) -> None:
-        """In copy-in mode a server ignores Sync and takes anything else for an error."""
-        if any(queued.kind == COPY_END for queued in self._queue):
-            self._queue.append(entry)
-        elif entry.kind == SYNC:
-            self._syncs_in_copy += 1
-        else:
-            self._give_up()
 
     def copy_ended(self) -> None:
         """The client sent CopyDone or CopyFail; outside of a copy they mean nothing."""
@@ -146,10 +130,10 @@ class Replies:
 
     def on_reply(self, kind: int) -> None:
         """A message that ends an entry of this kind and is only a part of a Query's answer."""
-        if not self._queue:
-            if not self.doubtful:
-                raise ProtocolViolation("the server answered what nobody asked")
+        if self.doubtful:
             return
+        if not self._queue:
+            raise ProtocolViolation("the server answered what nobody asked")
         awaited = self._queue[0].kind
         if awaited == kind:
             self._pop()
@@ -158,31 +142,31 @@ class Replies:
 
     def on_command_end(self) -> None:
         """CommandComplete, EmptyQueryResponse or PortalSuspended."""
-        self.copy_in = False
+        if self.copy_in:
+            self._end_copy()
         self.on_reply(EXECUTE)
 
     def on_copy_in(self) -> None:
         """CopyInResponse: the server now ignores every Sync up to CopyDone or CopyFail."""
+        if self.doubtful:
+            return
+        if not self._queue or self._queue[0].kind not in (QUERY, EXECUTE):
+            raise ProtocolViolation("the server began a copy that nobody asked for")
         self.copy_in = True
-        self._syncs_in_copy = 0
-        kept: deque[Expected] = deque()
-        for entry in self._queue:
-            if entry.kind == SYNC and not any(before.kind == COPY_END for before in kept):
-                continue
-            kept.append(entry)
-        self._queue = kept
 
     def on_error(self) -> None:
         """ErrorResponse: inside an extended query the server skips to the next Sync."""
-        if self.copy_in and self._syncs_in_copy:
-            # It failed before, between or after reading those Syncs: nobody here can know.
+        if self.copy_in and self._sync_in_copy():
+            # The copy failed before or after reading that Sync: nobody here can know.
             self._give_up()
+            return
         self.copy_in = False
         if not self._queue or self._queue[0].kind in _ENDS_WITH_READY:
             return
         while self._queue and self._queue[0].kind != SYNC:
             self._queue.popleft().fail()
-        self._skipping = not self._queue
+        if not self._queue:
+            self._skipping = self.sync_due = True
 
     def on_ready(self) -> None:
         """ReadyForQuery: the end of a Query, FunctionCall or Sync."""
@@ -202,6 +186,27 @@ class Replies:
             taken += self._queue[0].reply
             self._pop()
         return taken
+
+    def _end_copy(self) -> None:
+        """The server has read all up to the end of the copy, and ignored each Sync in it."""
+        self.copy_in = False
+        head = self._queue.popleft()
+        while self._queue and self._queue[0].kind != COPY_END:
+            self._queue.popleft().fail()
+        if not self._queue:
+            raise ProtocolViolation("the server ended a copy before the client did")
+        self._queue[0] = head
+        last = next(entry for entry in reversed(self._queue) if entry.kind != COPY_END)
+        self.sync_due = last.kind not in _ENDS_WITH_READY
+
+    def _sync_in_copy(self) -> bool:
+        """Whether a Sync was sent between the beginning of the copy and its end."""
+        for entry in self._queue:
+            if entry.kind == COPY_END:
+                return False
+            if entry.kind == SYNC:
+                return True
+        return False
 
     def _pop(self) -> None:
         self._queue.popleft()
