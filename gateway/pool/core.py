@@ -32,13 +32,24 @@ class PoolCore(Generic[S, W]):
     ``maximum`` bounds all servers together, those being opened and closed included.
     """
 
-    __slots__ = ("_servers", "maximum", "minimum", "opening", "queue", "queue_max", "retired")
+    __slots__ = (
+        "_servers",
+        "maximum",
+        "minimum",
+        "opening",
+        "outside",
+        "queue",
+        "queue_max",
+        "retired",
+    )
 
     def __init__(self, minimum: int, maximum: int, queue_max: int) -> None:
         self.minimum = minimum
         self.maximum = maximum
         self.queue_max = queue_max
         self.opening = 0
+        self.outside = 0
+        """Connections that count against the bound but are nobody's to lease."""
         self.retired = False
         self.queue: OrderedDict[W, float] = OrderedDict()
         self._servers: dict[ServerState, dict[S, None]] = {state: {} for state in ServerState}
@@ -61,7 +72,7 @@ class PoolCore(Generic[S, W]):
     @property
     def total(self) -> int:
         """Everything that counts against the bound."""
-        return sum(map(len, self._servers.values())) + self.opening
+        return sum(map(len, self._servers.values())) + self.opening + self.outside
 
     # --- clients ---
 

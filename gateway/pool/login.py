@@ -7,6 +7,7 @@ input: lengths are bounded, its proof is checked, its errors may lack any field.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
@@ -23,12 +24,6 @@ from gateway.settings.dsn import ChannelBinding, Dsn
 
 _MESSAGE_MAX_BYTES = 64 * 1024
 _SQLSTATE_UNKNOWN = "XX000"
-
-STARTUP_PARAMETERS = {"client_encoding": "UTF8"}
-"""The same for every server connection; what a client wants on top is replayed at its link.
-
-No application_name: a client that gives none must find none.
-"""
 
 
 @dataclass(slots=True)
@@ -57,11 +52,16 @@ class Opening:
     contexts: ClientContexts
 
 
-async def open_connection(dsn: Dsn, opening: Opening, timeout_s: float) -> ServerConnection:
-    """A logged-in connection to ``dsn``. Raises ConnectFailed, with its cause, in ``timeout_s``."""
+async def open_connection(
+    dsn: Dsn, opening: Opening, timeout_s: float, startup: Mapping[str, str]
+) -> ServerConnection:
+    """A logged-in connection to ``dsn``. Raises ConnectFailed, with its cause, in ``timeout_s``.
+
+    ``startup`` are the startup parameters besides user and database.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _open_once_or_twice(dsn, opening, timeout_s)
+            return await _open_once_or_twice(dsn, opening, timeout_s, startup)
     except TimeoutError:
         raise ConnectFailed(
             f"no connection to {dsn.place} within {timeout_s:g} s",
@@ -71,35 +71,45 @@ async def open_connection(dsn: Dsn, opening: Opening, timeout_s: float) -> Serve
         raise ConnectFailed(f"{dsn.place} broke off the login: {error}") from None
 
 
-async def _open_once_or_twice(dsn: Dsn, opening: Opening, timeout_s: float) -> ServerConnection:
+async def _open_once_or_twice(
+    dsn: Dsn, opening: Opening, timeout_s: float, startup: Mapping[str, str]
+) -> ServerConnection:
     """A refused login may be taken with TLS, or without, where sslmode leaves it open."""
     transport, stream = await open_server(dsn, MessageStream, timeout_s, opening.contexts)
     in_tls = transport.get_extra_info("ssl_object") is not None
     try:
-        return await _log_in(dsn, transport, stream, opening)
+        return await _log_in(dsn, transport, stream, opening, startup)
     except ServerRefused:
         second = second_sslmode(dsn, in_tls)
         if second is None:
             raise
     other = replace(dsn, sslmode=second)
     transport, stream = await open_server(other, MessageStream, timeout_s, opening.contexts)
-    return await _log_in(other, transport, stream, opening)
+    return await _log_in(other, transport, stream, opening, startup)
 
 
 async def _log_in(
-    dsn: Dsn, transport: asyncio.Transport, stream: MessageStream, opening: Opening
+    dsn: Dsn,
+    transport: asyncio.Transport,
+    stream: MessageStream,
+    opening: Opening,
+    startup: Mapping[str, str],
 ) -> ServerConnection:
     try:
-        return await _dialogue(dsn, transport, stream, opening)
+        return await _dialogue(dsn, transport, stream, opening, startup)
     except BaseException:
         transport.abort()
         raise
 
 
 async def _dialogue(
-    dsn: Dsn, transport: asyncio.Transport, stream: MessageStream, opening: Opening
+    dsn: Dsn,
+    transport: asyncio.Transport,
+    stream: MessageStream,
+    opening: Opening,
+    startup: Mapping[str, str],
 ) -> ServerConnection:
-    parameters = {"user": dsn.user, "database": dsn.database, **STARTUP_PARAMETERS}
+    parameters = {"user": dsn.user, "database": dsn.database, **startup}
     stream.write(messages.startup(parameters, PROTOCOL_3_0))
     await _authenticate(dsn, transport, stream, opening.keys)
     greeting = await _greeting(dsn, stream)

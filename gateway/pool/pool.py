@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,9 @@ from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
 _log = logging.getLogger(__name__)
+
+STARTUP_PARAMETERS = {"application_name": "gateway", "client_encoding": "UTF8"}
+"""The same for every pooled connection; what a client wants on top is replayed at its link."""
 
 _JITTER = 0.1
 _GRACE_AFTER_CLIENT_S = 1.0
@@ -64,8 +67,9 @@ class PoolCounters:
     cancels: int = 0
 
 
-OpenConnection = Callable[[float], Awaitable[ServerConnection]]
-"""Opens a server connection in at most so many seconds. Raises ConnectFailed."""
+OpenConnection = Callable[[float, Mapping[str, str]], Awaitable[ServerConnection]]
+"""Opens a server connection in at most so many seconds, with these startup parameters besides
+user and database. Raises ConnectFailed."""
 
 
 class Pool:
@@ -156,6 +160,28 @@ class Pool:
         self.core.to_cleaning(server)
         self._deadlines[server] = self._clock() + _GRACE_AFTER_CLIENT_S
         Cleaning(server, self).begin(sync_due)
+
+    async def open_outside(self, startup: Mapping[str, str]) -> ServerConnection:
+        """A connection for one client alone, with startup parameters of its own.
+
+        It counts against the bound until `outside_ended`. Raises PoolExhausted, ConnectFailed.
+        """
+        if self.core.total >= self.core.maximum:
+            raise PoolExhausted(
+                f"no connection of {self.name} is free for a client of its own",
+                hint="Try again later, or raise pool.max.",
+            )
+        self.core.outside += 1
+        try:
+            return await self._open_connection(self.limits.connect_timeout_ms / 1000, startup)
+        except BaseException:
+            self.outside_ended()
+            raise
+
+    def outside_ended(self) -> None:
+        """A connection of `open_outside` is gone."""
+        self.core.outside -= 1
+        self._open_wanted()
 
     def may_pin(self, server: ServerConnection) -> bool:
         """Whether a client may keep ``server`` between its transactions from now on."""
@@ -262,7 +288,9 @@ class Pool:
     async def _open(self) -> None:
         began = self._clock()
         try:
-            server = await self._open_connection(self.limits.connect_timeout_ms / 1000)
+            server = await self._open_connection(
+                self.limits.connect_timeout_ms / 1000, STARTUP_PARAMETERS
+            )
         except ConnectFailed as error:
             self.core.opening -= 1
             self._open_failed(error, began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from gateway.clock import Clock
@@ -96,8 +96,8 @@ class Pools:
         dsn = self._dsn(address, user)
         assert dsn is not None
 
-        async def opener(timeout_s: float) -> ServerConnection:
-            return await open_connection(dsn, self._opening, timeout_s)
+        async def opener(timeout_s: float, startup: Mapping[str, str]) -> ServerConnection:
+            return await open_connection(dsn, self._opening, timeout_s, startup)
 
         name = f"{endpoint.name}/{user}"
         pool = Pool(name, dsn, self._limits[address], opener, self._clock)

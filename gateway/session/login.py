@@ -30,6 +30,7 @@ from gateway.router.topology import Endpoint
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
+from gateway.session.passthrough import PassthroughSession
 from gateway.session.state import (
     Settings,
     custom_names,
@@ -42,6 +43,7 @@ from gateway.session.state import (
 _log = logging.getLogger(__name__)
 
 _NOT_SETTINGS = ("user", "database", "options", "replication")
+_IDENTITY = ("user", "database")
 _OURS = "gateway."
 _OWNER = "gateway.owner"
 _REMEMBERED_HELLOS = 4096
@@ -138,10 +140,11 @@ class Doorkeeper:
                 hint=f"listen.max_client_connections is {limit}.",
             )
 
-    async def open_session(self, admission: Admission) -> ClientSession:
-        """The session of an admitted client, begun. Raises GatewayError."""
+    async def open_session(self, admission: Admission) -> None:
+        """Begin the session of an admitted client. Raises GatewayError."""
         if "replication" in admission.startup.parameters:
-            raise FeatureNotSupported("replication connections can't go through the gateway yet")
+            await self._open_passthrough(admission)
+            return
         hello = await self._hello(admission)
         parameters = dict(hello.parameters)
         arrival = admission.arrival
@@ -163,7 +166,40 @@ class Doorkeeper:
         arrival.stream.write(_welcome(parameters, number, secret))
         self._context.counters.logins += 1
         session.start(arrival.stream.hand_over(session))
-        return session
+
+    async def _open_passthrough(self, admission: Admission) -> None:
+        """A replication connection: one to one, for operators."""
+        login, arrival = admission.login, admission.arrival
+        if login.kind is not LoginKind.OPERATOR:
+            raise FeatureNotSupported(
+                "replication connections are for operator logins only",
+                hint="Log in as an operator and name a database.",
+            )
+        pool = self._context.pools.get(await self._home(admission), operator=True)
+        wanted = admission.startup.parameters
+        startup = {name: wanted[name] for name in wanted if name not in _IDENTITY}
+        server = await pool.open_outside(startup)
+        number, secret = self._context.registry.new_key(admission.startup.minor)
+        assert arrival.stream.transport is not None
+        session = PassthroughSession(
+            arrival.stream.transport,
+            server,
+            pool,
+            self._context.registry,
+            login,
+            self._context.clock,
+            number=number,
+            secret=secret,
+        )
+        arrival.stream.write(_welcome(server.parameters, number, secret))
+        try:
+            rest = arrival.stream.hand_over(session)
+        except OSError:
+            server.abort()
+            pool.outside_ended()
+            raise
+        self._context.counters.logins += 1
+        session.start(rest)
 
     # --- what the server would report ---
 
