@@ -141,6 +141,7 @@ class ConsoleSession(Operator):
         self._waiting = True
         """Nothing under way: the next message is awaited."""
         self._draining: ShuttingDown | None = None
+        self._ended = False
         self._task: asyncio.Task[None] | None = None
 
     # --- life ---
@@ -163,7 +164,8 @@ class ConsoleSession(Operator):
 
     def end(self, error: GatewayError) -> None:
         """Tell the operator why and close."""
-        if self._task is not None and not self._task.done():
+        if self._task is not None and not self._ended:
+            self._ended = True
             self._wire.write(messages.error_response(error, fatal=True))
             self._task.cancel()
 
@@ -184,6 +186,7 @@ class ConsoleSession(Operator):
             pass
 
     def _over(self, task: asyncio.Task[None]) -> None:
+        self._ended = True
         self._registry.remove(self)
         self._wire.close()
 

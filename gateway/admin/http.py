@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from html import escape
 
 from aiohttp import web
@@ -63,7 +64,9 @@ class HttpServer:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            raise OSError(error.errno, f"HTTP can't listen on {http.host}:{http.port}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            where = f"{http.host}:{http.port}"
+            raise OSError(error.errno, f"HTTP can't listen on {where}: {reason}") from error
         self._runner = runner
 
     async def stop(self) -> None:

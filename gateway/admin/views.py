@@ -291,7 +291,7 @@ class Views:
         """Why clients kept their server: how many do now, and how often since the start."""
         now: Counter[str] = Counter()
         async for client in self._sessions():
-            now.update(client.pins)
+            now.update(client.pins.keys())
         total = self.context.counters.pins
         things = [(str(reason), now[reason], count) for reason, count in total.items()]
         return PINS.rows(things, self.context.clock())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -96,6 +97,9 @@ class _Process:
         except BaseException:
             await worker.stop()
             raise
+        # What was built by now stays for good: no collection has to walk over it again.
+        gc.collect()
+        gc.freeze()
         await self._drain.wait()
         await self._end(worker)
 

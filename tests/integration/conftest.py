@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -49,6 +51,15 @@ class Gateway:
 
 
 StartGateway = Callable[..., Awaitable[Gateway]]
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Wait for something that is about to be true. Raises TimeoutError."""
+    end = monotonic() + timeout_s
+    while not condition():
+        if monotonic() > end:
+            raise TimeoutError("it did not come true")
+        await asyncio.sleep(0.01)
 
 
 def revealed(value: object) -> Any:
