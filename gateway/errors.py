@@ -113,13 +113,6 @@ class ShuttingDown(GatewayError):
     fatal = True
 
 
-class LoginTimeout(GatewayError):
-    """The client did not finish its login in time."""
-
-    sqlstate = "57014"
-    fatal = True
-
-
 class IdleInTransaction(GatewayError):
     """The client left a transaction idle for longer than the settings allow."""
 
