@@ -35,29 +35,36 @@ class Cleaner(Protocol):
 class Cleaning(SilentClient):
     """One cleaning of one server; also the client that its last replies go to."""
 
-    __slots__ = ("_cleaner", "_output_bytes", "_server")
+    __slots__ = ("_cleaner", "_copy_failed", "_output_bytes", "_server")
 
     def __init__(self, server: ServerConnection, cleaner: Cleaner) -> None:
         self._server = server
         self._cleaner = cleaner
         self._output_bytes = 0
+        self._copy_failed = False
 
     def begin(self, sync_due: bool) -> None:
         """Bring the protocol to a ReadyForQuery; ``sync_due`` when the client owes a Sync."""
         server = self._server
         server.link(self, 0)
         if server.replies.copy_in:
-            # A copy swallows the Sync that was sent behind its Execute.
-            head = server.replies.head
-            sync_due = sync_due or (head is not None and head.kind == replies.EXECUTE)
-            server.replies.copy_ended()
-            server.write(messages.COPY_FAIL)
-        if sync_due:
+            self._fail_copy()
+        elif sync_due:
             self._end_batch()
         if server.replies.idle:
             self.server_ready(server.status)
         elif server.replies.only_own:
             self._discard()
+
+    def _fail_copy(self) -> None:
+        """End a copy from the client; it has swallowed any Sync sent behind its Execute."""
+        server = self._server
+        self._copy_failed = True
+        head = server.replies.head
+        server.replies.copy_ended()
+        server.write(messages.COPY_FAIL)
+        if head is not None and head.kind == replies.EXECUTE:
+            self._end_batch()
 
     def _end_batch(self) -> None:
         """Take back what was executed without a Sync: it must not be committed by ours."""
@@ -82,6 +89,8 @@ class Cleaning(SilentClient):
             self._cleaner.unclean(self._server)
 
     def forward(self, data: bytes) -> None:
+        if self._server.replies.copy_in and not self._copy_failed:
+            self._fail_copy()
         before = self._output_bytes
         self._output_bytes += len(data)
         if before <= _OUTPUT_MAX_BYTES < self._output_bytes:

@@ -28,8 +28,11 @@ from gateway.settings.model import Pool as PoolSettings
 
 _log = logging.getLogger(__name__)
 
-STARTUP_PARAMETERS = {"application_name": "gateway", "client_encoding": "UTF8"}
-"""The same for every pooled connection; what a client wants on top is replayed at its link."""
+STARTUP_PARAMETERS = {"client_encoding": "UTF8"}
+"""The same for every pooled connection; what a client wants on top is replayed at its link.
+
+No application_name: a client that gives none must find none, as with PostgreSQL.
+"""
 
 _JITTER = 0.1
 _GRACE_AFTER_CLIENT_S = 1.0

@@ -184,7 +184,12 @@ def notification(pid: int, channel: bytes, payload: bytes) -> bytes:
 
 async def _ask(server: ServerConnection, sql: str) -> None:
     done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    server.ask(sql, done.set_result)
+
+    def on_answer(answer: Answer) -> None:
+        if not done.done():  # else the client has left meanwhile
+            done.set_result(answer)
+
+    server.ask(sql, on_answer)
     error = (await done).error
     if error is not None:
         raise ServerUnavailable(f"LISTEN could not be moved: {error.get('M', '')}")
