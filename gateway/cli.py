@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from gateway.errors import ConfigError, GatewayError
-from gateway.router.identity import LoginKind
+from gateway.router.identity import Grant, LoginKind, Scope
 
 if TYPE_CHECKING:
     from gateway.directory.owners import Connection, LoginDetails, LoginInfo
-    from gateway.directory.rows import Grant
     from gateway.settings.model import Settings
 
 T = TypeVar("T")
@@ -446,8 +445,6 @@ def list_grants(name: Name, config: Config = None) -> None:
 
 
 def _grant(scope: str, value: str) -> Grant:
-    from gateway.directory.rows import Grant, Scope
-
     try:
         return Grant(Scope(scope), value)
     except ValueError:

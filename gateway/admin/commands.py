@@ -63,7 +63,7 @@ def _without_limit(statement: Statement) -> tuple[Statement, int | None]:
 
 def _unknown(statement: Statement) -> CommandSyntax:
     written = " ".join(token.raw for token in statement)
-    near = difflib.get_close_matches(written.upper(), _BY_WORDS, n=1)
+    near = difflib.get_close_matches(written.upper(), _BY_WORDS, n=1, cutoff=0.8)
     advice = f"Did you mean {near[0]}? " if near else ""
     return CommandSyntax(
         f"unknown command: {written[:100]}", hint=f"{advice}SHOW HELP lists the commands."

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from html import escape
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from gateway.admin.metrics import WorkerCollector
 from gateway.admin.version import version_line
@@ -36,14 +38,23 @@ _PAGE = """\
 """
 
 
+class _One(Collector):
+    """One metric that is there already."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
+
+
 class HttpServer:
     """The pages of one worker, at the address that the settings name."""
 
     def __init__(self, views: Views) -> None:
         self._views = views
         self._runner: web.AppRunner | None = None
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(WorkerCollector(views))
+        self._worker = WorkerCollector(views)
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
 
@@ -64,9 +75,9 @@ class HttpServer:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            where = f"{http.host}:{http.port}"
-            raise OSError(error.errno, f"HTTP can't listen on {where}: {reason}") from error
+            raise OSError(
+                error.errno, f"HTTP can't listen on {http.host}:{http.port}: {_reason(error)}"
+            ) from error
         self._runner = runner
 
     async def stop(self) -> None:
@@ -102,10 +113,15 @@ class HttpServer:
         return web.Response(text=text, content_type="text/html")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        parts: list[bytes] = []
+        for family in self._worker.collect():
+            parts.append(generate_latest(_One(family)))
+            await asyncio.sleep(
+                0
+            )  # with many pools the whole page takes long: traffic has its turn
         # Figures of the process are read from /proc, descriptor by descriptor: not in the loop.
-        process = await asyncio.to_thread(generate_latest, self._process)
-        body = generate_latest(self._registry) + process
-        return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
+        parts.append(await asyncio.to_thread(generate_latest, self._process))
+        return web.Response(body=b"".join(parts), headers={"Content-Type": _METRICS_TYPE})
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -113,3 +129,10 @@ class HttpServer:
     async def _ready(self, request: web.Request) -> web.Response:
         reason = self._views.not_ready()
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+
+def _reason(error: OSError) -> str:
+    """Why an address can't be had, without asyncio's own words around it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)  # a name that can't be looked up has a code of its own

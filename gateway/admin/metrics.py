@@ -58,6 +58,9 @@ class WorkerCollector(Collector):
         for name, (attribute, help_text) in _TOTALS.items():
             value = getattr(context.counters, attribute)
             yield CounterMetricFamily(f"gateway_{name}", help_text, value=value)
+        for name, help_text in _FACTS_TOTALS.items():
+            value = getattr(context.facts, name)
+            yield CounterMetricFamily(f"gateway_statement_facts_{name}", help_text, value=value)
         pins = CounterMetricFamily(
             "gateway_pins", "Times a client was bound to its server, by reason.", labels=["reason"]
         )
@@ -202,6 +205,10 @@ _TOTALS = {
     "replays": ("replays", "Times a session's settings were replayed on another server."),
     "cancel_requests": ("cancels", "Cancel requests of clients."),
     "cancel_requests_unknown": ("cancels_unknown", "Cancel requests with a key nobody has."),
+}
+_FACTS_TOTALS = {
+    "hits": "Statements whose text was known.",
+    "misses": "Statements that had to be parsed.",
 }
 _DIRECTORY_TOTALS = {
     "lookups": ("lookups", "Questions to the meta database."),

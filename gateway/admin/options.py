@@ -63,4 +63,6 @@ def _text(value: object) -> str | None:
         return SECRET
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "" if value == [] else str(value)

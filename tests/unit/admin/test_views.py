@@ -206,6 +206,7 @@ def test_config_shows_value_default_and_what_was_changed() -> None:
     }
     assert options["pool.min"]["changed"] == "no"
     assert options["listen.tls.mode"]["value"] == "allow"
+    assert options["listen.login_timeout_s"]["value"] == "15"
     assert options["industries.LAW.pool.max"]["value"] is None
 
 
