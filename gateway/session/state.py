@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.errors import ProtocolViolation
+
 Setting = tuple[str, str]
 Settings = tuple[Setting, ...]
 """Sorted by name; names in lower case."""
@@ -34,12 +36,13 @@ class Pin(StrEnum):
 LASTING = frozenset({Pin.SESSION_MODE, Pin.LOADED, Pin.SEQUENCE, Pin.RANDOM_SEED, Pin.PREPARED})
 """Pins that the server can't tell of, so that only the client's end removes them."""
 
-_PROBE = """\
-SELECT 'setting', name, setting FROM pg_catalog.pg_settings
- WHERE source OPERATOR(pg_catalog.=) 'session'
-UNION ALL SELECT 'setting', 'role', pg_catalog.current_setting('role')
-UNION ALL SELECT 'setting', 'session_authorization',
- pg_catalog.current_setting('session_authorization')
+UNSEEN: Setting = ("*", "")
+"""Among what a server has: settings that no query lists may have been changed too."""
+
+_HELD = """\
+SELECT 'setting' AS kind, name, setting AS value FROM pg_catalog.pg_settings
+ WHERE source OPERATOR(pg_catalog.=) 'session' AND name OPERATOR(pg_catalog.<>) ALL
+ (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable'])
 UNION ALL (SELECT 'temporary object', '', '' FROM pg_catalog.pg_depend
  WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
  AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1)
@@ -51,8 +54,18 @@ UNION ALL (SELECT 'prepared by SQL', '', '' FROM pg_catalog.pg_prepared_statemen
  WHERE from_sql LIMIT 1)
 UNION ALL SELECT 'listen', channel, '' FROM pg_catalog.pg_listening_channels() channel"""
 
-_ROLE_NAMES = ("role", "session_authorization")
+_HEX = "pg_catalog.encode(pg_catalog.convert_to({}, pg_catalog.getdatabaseencoding()), 'hex')"
+"""Text as the server has it, whatever the session's client_encoding can say."""
+
+_ROLE_NAMES = ("session_authorization", "role")
+"""In the order in which they must be set: the first puts an end to the second."""
+
 _SCOPE_NAMES = ("search_path", *_ROLE_NAMES)
+
+_ESCAPED = tuple(
+    chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
+    for byte in range(256)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +82,64 @@ def probe_sql(custom_names: Iterable[str]) -> str:
     """The query that tells what the session holds.
 
     ``custom_names`` are the settings with a dot that were ever touched: pg_settings hides them.
+    Nothing in it depends on the session's search_path or client_encoding.
     """
-    return _PROBE + "".join(
-        f"\nUNION ALL SELECT 'setting', {literal(name)},"
-        f" pg_catalog.current_setting({literal(name)}, true)"
-        for name in sorted(custom_names)
+    unlisted = [literal(name) for name in (*_ROLE_NAMES, *sorted(custom_names))]
+    held = _HELD + "".join(
+        f"\nUNION ALL SELECT 'setting', {name}, pg_catalog.current_setting({name}, true)"
+        for name in unlisted
     )
+    return f"SELECT kind, {_HEX.format('name')}, {_HEX.format('value')} FROM ({held}) AS held"
 
 
 def read_probe(rows: Iterable[list[bytes | None]], session_user: str) -> Found:
-    """The answer to `probe_sql`; ``session_user`` is whom the connection logged in as."""
+    """The answer to `probe_sql`; ``session_user`` is whom the connection logged in as.
+
+    Raises ProtocolViolation when it isn't one.
+    """
     settings: dict[str, str] = {}
     pins: set[Pin] = set()
     channels: set[bytes] = set()
-    for kind, name, value in rows:
-        if kind == b"listen":
-            channels.add(name or b"")
-        if kind != b"setting":
+    try:
+        for kind, name, value in rows:
+            if kind == b"setting":
+                key, text = _unhex(name or b"").lower(), None if value is None else _unhex(value)
+                if not _is_default(key, text, session_user):
+                    settings[_text(key)] = _text(text or b"")
+                continue
             pins.add(Pin((kind or b"").decode()))
-            continue
-        key, text = (
-            (name or b"").decode().lower(),
-            (value or b"").decode("utf-8", "surrogateescape"),
-        )
-        if not _is_default(key, text, session_user):
-            settings[key] = text
+            if kind == b"listen":
+                channels.add(_unhex(name or b""))
+    except ValueError:
+        raise ProtocolViolation("the server's answer about its session is malformed") from None
     return Found(ordered(settings), frozenset(pins), frozenset(channels))
 
 
-def _is_default(name: str, value: str, session_user: str) -> bool:
-    if name == "role":
-        return value == "none"
-    if name == "session_authorization":
-        return value == session_user
-    return "." in name and value == ""
+def _is_default(name: bytes, value: bytes | None, session_user: str) -> bool:
+    """A setting with a dot is NULL until it is first set; a RESET leaves it empty."""
+    if name == b"role":
+        return value == b"none"
+    if name == b"session_authorization":
+        return value == session_user.encode()
+    return value is None
+
+
+def _unhex(digits: bytes) -> bytes:
+    return bytes.fromhex(digits.decode("ascii"))
+
+
+def _text(raw: bytes) -> str:
+    """Text, or whatever bytes a database of another encoding holds; `literal` is the way back."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def merged(startup: Settings, found: Settings) -> Settings:
+    """What the client's session has, where ``found`` is what its server has.
+
+    Back to its default is, for the client, back to what it asked for at startup.
+    """
+    settings = {name: value for name, value in found if value or "." not in name}
+    return ordered({**dict(found), **dict(startup), **settings})
 
 
 def ordered(settings: dict[str, str]) -> Settings:
@@ -114,30 +151,35 @@ def replay_sql(have: Settings, want: Settings) -> str:
     """Statements that bring a session from ``have`` to ``want``; empty when nothing differs.
 
     Identity first goes back to the login, so that the rest is set with its rights, and is set
-    last.
+    last. All ASCII, to mean the same in every client_encoding, and without the values in the
+    answer, which not every client_encoding can say.
     """
+    if have == want:
+        return ""
     current, target = dict(have), dict(want)
-    changed = {name: value for name, value in target.items() if current.get(name) != value}
-    gone = [name for name in current if name not in target]
-    resets = [f"RESET {identifier(name)}" for name in _ROLE_NAMES[::-1] if name in gone]
-    resets += [f"RESET {identifier(name)}" for name in gone if name not in _ROLE_NAMES]
-    calls = [
-        f"pg_catalog.set_config({literal(name)}, {literal(value)}, false)"
-        for name, value in changed.items()
-        if name not in _ROLE_NAMES
+    statements = ["RESET ROLE", "RESET SESSION AUTHORIZATION"] if _identity(have) else []
+    if UNSEEN in have:
+        statements.append("RESET ALL")
+        current = {}
+    changes = [(name, "NULL") for name in current if name not in target]
+    changes += [(name, literal(value)) for name, value in want if current.get(name) != value]
+    rows = [f"({literal(name)}, {value})" for name, value in changes if name not in _ROLE_NAMES]
+    if rows:
+        statements.append(
+            "SELECT pg_catalog.set_config(name, value, false) IS NULL"
+            f" FROM (VALUES {', '.join(rows)}) AS setting (name, value)"
+        )
+    statements += [
+        f"SELECT pg_catalog.set_config('{name}', {literal(target[name])}, false) IS NULL"
+        for name in _ROLE_NAMES
+        if name in target
     ]
-    identity = [
-        f"SELECT pg_catalog.set_config({literal(name)}, {literal(changed[name])}, false)"
-        for name in _ROLE_NAMES[::-1]
-        if name in changed
-    ]
-    statements = resets + (["SELECT " + ", ".join(calls)] if calls else []) + identity
     return "; ".join(statements)
 
 
 def changes_identity(have: Settings, want: Settings) -> bool:
     """Whether a replay sets a role, which may fail and must be waited for."""
-    return _identity(have) != _identity(want)
+    return have != want and bool(_identity(have) or _identity(want))
 
 
 def _identity(settings: Settings) -> list[Setting]:
@@ -150,13 +192,8 @@ def scope_of(settings: Settings) -> Settings:
 
 
 def literal(text: str) -> str:
-    """An SQL string constant that means ``text`` whatever standard_conforming_strings is."""
-    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """A setting's name as SQL: each part between dots quoted."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    """An SQL string constant in ASCII that means ``text`` whatever the session's settings are."""
+    return "E'" + "".join(map(_ESCAPED.__getitem__, text.encode("utf-8", "surrogateescape"))) + "'"
 
 
 def custom_names(settings: Settings, touched: Collection[str]) -> set[str]:
