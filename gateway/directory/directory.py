@@ -11,9 +11,8 @@ from gateway.clock import Clock, monotonic
 from gateway.directory.cache import SingleFlightCache
 from gateway.directory.invalidation import InvalidationListener, Kind
 from gateway.directory.meta import MetaDatabase
-from gateway.directory.rows import Grant
 from gateway.protocol.passwords import hash_api_key
-from gateway.router.identity import Login, Owner
+from gateway.router.identity import Grant, Login, Owner
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Directory as DirectorySettings
 
@@ -109,6 +108,10 @@ class Directory:
         Raises DirectoryUnavailable when it can't be known.
         """
         return (await self._grants.get(login_name) or ()) if _can_exist(login_name) else ()
+
+    def peek_grants(self, login_name: str) -> tuple[Grant, ...] | None:
+        """As `grants`, but only what is known and fresh now; None when it must be asked."""
+        return self._grants.peek(login_name)
 
     # -- news
 

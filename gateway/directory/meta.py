@@ -20,7 +20,6 @@ from gateway.clock import Clock
 from gateway.directory.backoff import Backoff
 from gateway.directory.rows import (
     ApiKey,
-    Grant,
     MalformedRow,
     Row,
     WrongQuery,
@@ -30,7 +29,7 @@ from gateway.directory.rows import (
     owner_of,
 )
 from gateway.errors import DirectoryUnavailable
-from gateway.router.identity import Login, Owner
+from gateway.router.identity import Grant, Login, Owner
 from gateway.settings.dsn import ChannelBinding, Dsn
 from gateway.settings.model import Directory as DirectorySettings
 

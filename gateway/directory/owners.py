@@ -17,10 +17,10 @@ import asyncpg
 
 from gateway.directory.directory import NAME_BYTES_MAX
 from gateway.directory.meta import connect_arguments, describe
-from gateway.directory.rows import Grant, Scope, grants_of
+from gateway.directory.rows import grants_of
 from gateway.protocol.passwords import is_md5_verifier, new_api_key
 from gateway.protocol.scram import ScramVerifier, make_verifier
-from gateway.router.identity import LoginKind, Owner
+from gateway.router.identity import Grant, LoginKind, Owner, Scope
 from gateway.settings.dsn import Dsn
 
 LIST_LIMIT = 1000

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 
-from gateway.router.identity import Login, LoginKind, Owner
+from gateway.router.identity import Grant, Login, LoginKind, Owner, Scope
 
 Row = Mapping[str, object]
 
@@ -31,22 +30,6 @@ class ApiKey:
 
     def __repr__(self) -> str:
         return f"ApiKey(expires={self.expires!r})"
-
-
-class Scope(StrEnum):
-    """How far a grant reaches."""
-
-    ALL = "all"
-    AGENCY = "agency"
-    OWNER = "owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Whom a service login may act for. ``value`` is the agency's or owner's id, empty for ALL."""
-
-    scope: Scope
-    value: str = ""
 
 
 def login_of(name: str, rows: Sequence[Row]) -> Login | None:
@@ -78,11 +61,13 @@ def owner_of(owner_id: str, rows: Sequence[Row]) -> Owner | None:
     if _text("id", _column(row, "id")) != owner_id:
         raise MalformedRow("the row found is another owner's")
     shard = _column(row, "shard")
+    agency = row.get("agency")
     return Owner(
         id=owner_id,
         industry=_text("industry", _column(row, "industry")),
         shard=None if shard is None else _text("shard", shard),
         epoch=_count("epoch", _column(row, "epoch")),
+        agency=None if agency is None else _text("agency", agency),
     )
 
 

@@ -1,1 +1,1 @@
-"""The PostgreSQL wire protocol, version 3: framing, messages, logins, outstanding replies. No I/O."""
+"""The PostgreSQL wire protocol, version 3: framing, messages, logins, replies owed. No I/O."""

@@ -38,10 +38,34 @@ class Login:
 class Owner:
     """Where a tenant lives: its industry, and its shard when a placement row says so.
 
-    ``epoch`` grows with every change of the place.
+    ``epoch`` grows with every change of the place. ``agency`` is the id, as text, of the agency
+    that looks after the owner.
     """
 
     id: str
     industry: str
     shard: str | None = None
     epoch: int = 0
+    agency: str | None = None
+
+
+class Scope(StrEnum):
+    """How far a grant reaches."""
+
+    ALL = "all"
+    AGENCY = "agency"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Whom a service login may act for. ``value`` is the agency's or owner's id, empty for ALL."""
+
+    scope: Scope
+    value: str = ""
+
+    def covers(self, owner: Owner) -> bool:
+        """Whether ``owner`` is one of those."""
+        if self.scope is Scope.ALL:
+            return True
+        return self.value == (owner.id if self.scope is Scope.OWNER else owner.agency)

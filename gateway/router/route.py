@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, NoRoute, NotPermitted, UnknownDatabase, UnknownOwner
-from gateway.router.identity import Login, LoginKind, Owner
+from gateway.router.identity import Grant, Login, LoginKind, Owner
 from gateway.router.slots import slot_of
 from gateway.router.topology import Endpoint, Industry, Shard, Snapshot
 
@@ -53,9 +53,20 @@ class Reject:
 Outcome = Route | NeedOwner | Reject
 
 
-def route(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | None) -> Outcome:
-    """Decide for one transaction. ``owner`` is the directory's answer to a NeedOwner, if any."""
-    return _RULES[login.kind](snapshot, login, asked, owner)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the directory has answered: the owner, and whom a service login may act for."""
+
+    owner: Owner | None = None
+    grants: tuple[Grant, ...] | None = None
+
+
+NOTHING_KNOWN = Known()
+
+
+def route(snapshot: Snapshot, login: Login, asked: Asked, known: Known = NOTHING_KNOWN) -> Outcome:
+    """Decide for one transaction. ``known`` is the directory's answer to a NeedOwner, if any."""
+    return _RULES[login.kind](snapshot, login, asked, known)
 
 
 def home_of(snapshot: Snapshot, owner: Owner) -> Shard | None:
@@ -69,7 +80,7 @@ def home_of(snapshot: Snapshot, owner: Owner) -> Shard | None:
     return industry.shards[industry.slot_map[slot_of(owner.id)]]
 
 
-def _owner_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | None) -> Outcome:
+def _owner_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -> Outcome:
     assert login.owner is not None
     if asked.owner is not None and asked.owner != login.owner:
         return Reject(
@@ -78,6 +89,7 @@ def _owner_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | 
                 hint="Leave gateway.owner out, or use a service login.",
             )
         )
+    owner = known.owner
     if owner is None or owner.id != login.owner:
         return NeedOwner(login.owner)
     outcome = _home(snapshot, owner, "owner login")
@@ -91,7 +103,7 @@ def _owner_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | 
     return outcome
 
 
-def _service_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | None) -> Outcome:
+def _service_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -> Outcome:
     if asked.owner is None:
         return Reject(
             NoRoute(
@@ -99,16 +111,24 @@ def _service_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner 
                 hint=_WAYS_TO_NAME_AN_OWNER,
             )
         )
-    if owner is None or owner.id != asked.owner:
+    owner = known.owner
+    if owner is None or owner.id != asked.owner or known.grants is None:
         return NeedOwner(asked.owner)
+    if not any(grant.covers(owner) for grant in known.grants):
+        return Reject(
+            NotPermitted(
+                f'service login "{login.name}" may not act for owner "{owner.id}"',
+                hint=f"To allow it: gateway owners grant add {login.name} owner {owner.id}",
+            )
+        )
     return _home(snapshot, owner, "gateway.owner of a service login")
 
 
-def _operator_login(snapshot: Snapshot, login: Login, asked: Asked, owner: Owner | None) -> Outcome:
+def _operator_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -> Outcome:
     if asked.owner is not None:
-        if owner is None or owner.id != asked.owner:
+        if known.owner is None or known.owner.id != asked.owner:
             return NeedOwner(asked.owner)
-        return _home(snapshot, owner, "gateway.owner of an operator login")
+        return _home(snapshot, known.owner, "gateway.owner of an operator login")
     shard = snapshot.shards.get(asked.database)
     if shard is None:
         industry = _industry_named(snapshot, asked.database)

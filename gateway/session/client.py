@@ -24,8 +24,16 @@ from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
-from gateway.router.identity import Login, LoginKind, Owner
-from gateway.router.route import Asked, NeedOwner, Reject, Route, owner_not_found, route
+from gateway.router.identity import Login, LoginKind
+from gateway.router.route import (
+    NOTHING_KNOWN,
+    Asked,
+    Known,
+    NeedOwner,
+    Reject,
+    Route,
+    route,
+)
 from gateway.session.context import Context
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
@@ -249,11 +257,10 @@ class ClientSession(asyncio.Protocol):
         self.phase = Phase.SEEKING
         self.active_at = self._context.clock()
         owner_id = self.asked.owner or self.login.owner
-        known = self._context.directory.peek_owner(owner_id) if owner_id else None
-        self._take_outcome(known)
+        self._take_outcome(self._context.peek(self.login, owner_id) if owner_id else NOTHING_KNOWN)
 
-    def _take_outcome(self, owner: Owner | None) -> None:
-        outcome = route(self._context.snapshot, self.login, self.asked, owner)
+    def _take_outcome(self, known: Known) -> None:
+        outcome = route(self._context.snapshot, self.login, self.asked, known)
         if isinstance(outcome, Route):
             self._acquire(outcome)
         elif isinstance(outcome, NeedOwner):
@@ -264,15 +271,13 @@ class ClientSession(asyncio.Protocol):
 
     async def _look_up(self, owner_id: str) -> None:
         try:
-            owner = await self._context.directory.owner(owner_id)
-            if owner is None:
-                raise owner_not_found(owner_id)
+            known = await self._context.look_up(self.login, owner_id)
         except GatewayError as error:
             self._task = None
             self._refuse_unit(error)
             return
         self._task = None
-        self._take_outcome(owner)
+        self._take_outcome(known)
 
     def _acquire(self, target: Route) -> None:
         self.last_route = target

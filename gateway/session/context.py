@@ -9,6 +9,8 @@ from gateway.directory.directory import Directory
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
 from gateway.router.facts import FactsCache
+from gateway.router.identity import Login, LoginKind
+from gateway.router.route import Known, owner_not_found
 from gateway.router.topology import Endpoint, Snapshot
 from gateway.session.registry import Registry
 from gateway.settings.model import PoolMode, Settings
@@ -54,3 +56,20 @@ class Context:
     def session_mode(self, endpoint: Endpoint) -> bool:
         """Whether clients of ``endpoint`` keep their server until they leave."""
         return self.modes.get(endpoint.address) is PoolMode.SESSION
+
+    def peek(self, login: Login, owner_id: str) -> Known:
+        """What the directory can say of an owner, and of a service login, without waiting."""
+        grants = None
+        if login.kind is LoginKind.SERVICE:
+            grants = self.directory.peek_grants(login.name)
+        return Known(self.directory.peek_owner(owner_id), grants)
+
+    async def look_up(self, login: Login, owner_id: str) -> Known:
+        """The same, asked for. Raises UnknownOwner, DirectoryUnavailable."""
+        owner = await self.directory.owner(owner_id)
+        if owner is None:
+            raise owner_not_found(owner_id)
+        grants = None
+        if login.kind is LoginKind.SERVICE:
+            grants = await self.directory.grants(login.name)
+        return Known(owner, grants)

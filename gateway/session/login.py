@@ -25,7 +25,7 @@ from gateway.pool.visit import Visit
 from gateway.protocol import messages
 from gateway.protocol.startup import NEWEST, StartupMessage, split_options, unknown_options
 from gateway.router.identity import Login, LoginKind
-from gateway.router.route import Asked, NeedOwner, Reject, Route, owner_not_found, route
+from gateway.router.route import Asked, NeedOwner, Reject, Route, route
 from gateway.router.topology import Endpoint
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.client import ClientSession
@@ -217,12 +217,10 @@ class Doorkeeper:
     async def _home(self, admission: Admission) -> Endpoint:
         """Where the client's statements will go; the meta database while that isn't known."""
         context = self._context
-        outcome = route(context.snapshot, admission.login, admission.asked, None)
+        outcome = route(context.snapshot, admission.login, admission.asked)
         if isinstance(outcome, NeedOwner):
-            owner = await context.directory.owner(outcome.owner)
-            if owner is None:
-                raise owner_not_found(outcome.owner)
-            outcome = route(context.snapshot, admission.login, admission.asked, owner)
+            known = await context.look_up(admission.login, outcome.owner)
+            outcome = route(context.snapshot, admission.login, admission.asked, known)
         if isinstance(outcome, Route):
             return outcome.endpoint
         assert isinstance(outcome, Reject)

@@ -165,8 +165,9 @@ class Directory(Section):
         " (seconds since 1970 UTC or null), disabled.",
     )
     owner_query: str = Field(
-        "SELECT id, industry, shard, epoch FROM gateway.owner WHERE id = $1",
-        description="Finds an owner by id ($1, text): id, industry, shard (or null), epoch.",
+        "SELECT id, industry, shard, epoch, agency FROM gateway.owner WHERE id = $1",
+        description="Finds an owner by id ($1, text): id, industry, shard (or null), epoch and, for"
+        " grants to agencies, agency (may be left out).",
     )
     connections_max: int = Field(4, ge=1, le=100, description="Connections to the meta database.")
     cache_entries_max: int = Field(200_000, ge=1, description="Logins and owners kept, each.")

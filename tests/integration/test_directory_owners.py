@@ -13,10 +13,9 @@ import pytest
 from gateway.directory import owners
 from gateway.directory.directory import Directory
 from gateway.directory.owners import Connection, OwnersError
-from gateway.directory.rows import Grant, Scope
 from gateway.migrate import schema
 from gateway.protocol.passwords import check_password, looks_like_api_key
-from gateway.router.identity import LoginKind, Owner
+from gateway.router.identity import Grant, LoginKind, Owner, Scope
 from gateway.settings.dsn import Dsn, parse
 from gateway.settings.model import Directory as DirectorySettings
 from tests.conftest import FreshDatabase

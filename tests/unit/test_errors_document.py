@@ -25,6 +25,7 @@ def _clients_errors() -> list[type[GatewayError]]:
         and kind.__module__.startswith("gateway.")
         and not kind.__module__.startswith(("gateway.admin", "gateway.demo", "gateway.migrate"))
         and kind.__module__ != "gateway.directory.owners"
+        and not kind.__name__.startswith("_")
     ]
 
 

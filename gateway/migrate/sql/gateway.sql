@@ -52,7 +52,8 @@ CREATE OR REPLACE VIEW gateway.owner AS
     SELECT u."id"::text       AS id,
            u."industry"::text AS industry,
            p.shard            AS shard,
-           coalesce(p.epoch, 0) AS epoch
+           coalesce(p.epoch, 0) AS epoch,
+           to_jsonb(u) ->> 'agencyId' AS agency
       FROM "User" u
       LEFT JOIN gateway.placement p ON p.owner_id = u."id"::text;
 

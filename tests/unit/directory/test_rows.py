@@ -11,17 +11,15 @@ import pytest
 
 from gateway.directory.rows import (
     ApiKey,
-    Grant,
     MalformedRow,
     Row,
-    Scope,
     WrongQuery,
     api_keys_of,
     grants_of,
     login_of,
     owner_of,
 )
-from gateway.router.identity import Login, LoginKind, Owner
+from gateway.router.identity import Grant, Login, LoginKind, Owner, Scope
 
 LOGIN: dict[str, object] = {
     "name": "ann",
