@@ -1,0 +1,289 @@
+"""The facts of a statement text, cached: by the text, then by the text without its literals.
+
+A text seen before is one dictionary look-up. A new text whose skeleton (constants and comments
+taken out, see ``sqlparse.Scanned``) was seen before costs a scan, which is several times cheaper
+than a parse: only the constants that name a tenant are read anew. Everything else is parsed once;
+what can't be parsed is remembered and never tried again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from cachetools import LRUCache
+
+from gateway.router import sqlparse
+from gateway.router.commands import extract
+from gateway.router.keys import TenantColumns
+from gateway.router.statement import (
+    OPAQUE,
+    UNKNOWN_FACTS,
+    Const,
+    Effect,
+    Facts,
+    KeyJoin,
+    Name,
+    Opaque,
+    Param,
+    ParamArray,
+    SettingChange,
+    Source,
+    StatementFacts,
+    TenantRef,
+    TransactionOptions,
+    Use,
+    Verb,
+)
+
+__all__ = [
+    "OPAQUE",
+    "UNKNOWN_FACTS",
+    "Const",
+    "Effect",
+    "Facts",
+    "FactsCache",
+    "KeyJoin",
+    "Name",
+    "Opaque",
+    "Param",
+    "ParamArray",
+    "SettingChange",
+    "Source",
+    "StatementFacts",
+    "TenantRef",
+    "TransactionOptions",
+    "Use",
+    "Verb",
+]
+
+T = TypeVar("T")
+
+UNPARSABLE_MAX: Final = 16_384
+"""Texts remembered as unparsable; the oldest are forgotten first."""
+FACTS_BYTES: Final = 3_000
+"""Memory of the facts of one text, roughly, as the cache reckons it."""
+SHARED_BYTES: Final = 300
+"""The same where the facts are another text's."""
+
+_WITH_TEMPLATE: Final = frozenset((Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.MERGE))
+
+# One constant of a template: (which source of the mention, which mark of the text).
+_Slot = tuple[int, int]
+# One mention: (which of the statement's tenant keys, its constants).
+_SlotsOfRef = tuple[int, tuple[_Slot, ...]]
+
+
+class _Template:
+    """The facts that all texts of one skeleton share, and where their tenant constants stand."""
+
+    __slots__ = ("_slots", "facts")
+
+    def __init__(self, facts: Facts, scanned: sqlparse.Scanned) -> None:
+        """
+        Raises:
+            ValueError: a constant is written in a way that can't be read without the parser.
+        """
+        self.facts = facts
+        marks = {start: index for index, (start, _, _) in enumerate(scanned.marks)}
+        slots: list[tuple[int, tuple[_SlotsOfRef, ...]]] = []
+        for number, statement in enumerate(facts.statements):
+            refs: list[_SlotsOfRef] = []
+            for at, ref in enumerate(statement.tenant):
+                if constants := _constants(ref, marks):
+                    refs.append((at, constants))
+            if refs:
+                slots.append((number, tuple(refs)))
+        self._slots = tuple(slots)
+        if self.fill(scanned) != facts:
+            raise ValueError("constants are not where they are said to be")
+
+    @property
+    def shared(self) -> bool:
+        """The facts hold no constant: they are the same object for every text."""
+        return not self._slots
+
+    def fill(self, scanned: sqlparse.Scanned) -> Facts:
+        """The facts of another text with the same skeleton.
+
+        Raises:
+            ValueError: one of its tenant constants can't be read without the parser.
+        """
+        if not self._slots:
+            return self.facts
+        statements = list(self.facts.statements)
+        for number, refs in self._slots:
+            tenant = list(statements[number].tenant)
+            for at, slots in refs:
+                ref = tenant[at]
+                sources = list(ref.sources)
+                for position, mark in slots:
+                    sources[position] = _read_constant(scanned, mark)
+                tenant[at] = TenantRef(ref.table, ref.column, tuple(sources), ref.use, ref.certain)
+            statements[number] = statements[number].with_tenant(tuple(tenant))
+        return self.facts.with_statements(tuple(statements))
+
+
+def _constants(ref: TenantRef, marks: dict[int, int]) -> tuple[_Slot, ...]:
+    slots: list[_Slot] = []
+    for position, source in enumerate(ref.sources):
+        if isinstance(source, Const):
+            if source.at not in marks:
+                raise ValueError("a constant of several tokens")
+            slots.append((position, marks[source.at]))
+    return tuple(slots)
+
+
+def _read_constant(scanned: sqlparse.Scanned, mark: int) -> Const:
+    """A plain literal: ``'text'`` or decimal digits. All others are left to the parser."""
+    start, end, kind = scanned.marks[mark]
+    raw = scanned.text[start:end]
+    if kind == sqlparse.STRING:
+        if raw[:1] != b"'" or b"'" in (inside := raw[1:-1]):
+            raise ValueError("a literal with quotes or escapes")
+        return Const(inside.decode(), start)
+    if not raw.isdigit() or (raw[:1] == b"0" and len(raw) > 1):
+        raise ValueError("not a plain number")
+    return Const(raw.decode(), start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[T]):
+    """A cache's value with its size in bytes, that of the key included."""
+
+    value: T
+    size: int
+
+
+def _size(kept: _Kept[Any]) -> int:
+    return kept.size
+
+
+class FactsCache:
+    """Answers what a text is. One per worker; not for use by several threads at once.
+
+    ``entries`` bounds the texts and, apart from them, the skeletons remembered; ``bytes_max`` the
+    memory of both together, as far as it can be reckoned. ``tenant_columns`` are column names,
+    ``userId``, or ``table.column`` for a column of one table only, ``User.id``. ``harmless`` are
+    functions, ``name`` or ``schema.name``, that aren't PostgreSQL's own but may be taken for
+    stable.
+    """
+
+    __slots__ = (
+        "_by_skeleton",
+        "_by_text",
+        "_columns",
+        "_entries",
+        "_harmless",
+        "_unparsable",
+        "hits",
+        "misses",
+        "skeleton_hits",
+        "too_long",
+        "unparsable",
+    )
+
+    def __init__(
+        self,
+        entries: int,
+        bytes_max: int,
+        tenant_columns: Iterable[str] = frozenset({"userId"}),
+        harmless: Iterable[str] = (),
+    ) -> None:
+        self._entries = entries
+        self._by_text: LRUCache[bytes, _Kept[Facts]] = LRUCache(bytes_max // 2, _size)
+        self._by_skeleton: LRUCache[bytes, _Kept[_Template]] = LRUCache(bytes_max // 2, _size)
+        self._unparsable: OrderedDict[int, None] = OrderedDict()
+        self._columns = TenantColumns(tenant_columns)
+        self._harmless = frozenset(harmless)
+        self.hits = 0
+        """Texts found."""
+        self.skeleton_hits = 0
+        """Texts that differed from another one only in literals and comments."""
+        self.misses = 0
+        """Texts parsed."""
+        self.too_long = 0
+        """Texts not looked at because of their length."""
+        self.unparsable = 0
+        """Times a text was asked for that can't be parsed."""
+
+    def facts(self, text: bytes) -> Facts:
+        """What the text is. Never raises; ``known`` is False where it can't be told."""
+        try:
+            kept = self._by_text[text]
+        except KeyError:
+            return self._look(text)
+        self.hits += 1
+        return kept.value
+
+    def _look(self, text: bytes) -> Facts:
+        if len(text) > sqlparse.TEXT_BYTES_MAX:
+            self.too_long += 1
+            return UNKNOWN_FACTS
+        digest = hash(text)  # keyed, 64 bits; a collision makes a text unknown, which is safe
+        if digest in self._unparsable:
+            self.unparsable += 1
+            return UNKNOWN_FACTS
+        try:
+            facts, shared = self._facts_of(sqlparse.scan(text))
+        except _NOT_UNDERSTOOD:
+            self.unparsable += 1
+            self._unparsable[digest] = None
+            if len(self._unparsable) > UNPARSABLE_MAX:
+                self._unparsable.popitem(last=False)
+            return UNKNOWN_FACTS
+        self._keep(self._by_text, text, facts, SHARED_BYTES if shared else FACTS_BYTES)
+        return facts
+
+    def _facts_of(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
+        """The facts, and whether they are an object that other texts share."""
+        kept = self._by_skeleton.get(scanned.skeleton) if scanned.marks else None
+        if kept is not None:
+            try:
+                facts = kept.value.fill(scanned)
+            except ValueError:
+                pass  # a constant for the parser
+            else:
+                self.skeleton_hits += 1
+                return facts, kept.value.shared
+        self.misses += 1
+        facts, literal = self._parsed(scanned)
+        if kept is None and scanned.marks and not literal:
+            try:
+                template = _Template(facts, scanned)
+            except ValueError:
+                return facts, False
+            self._keep(self._by_skeleton, scanned.skeleton, template, FACTS_BYTES)
+            return facts, template.shared
+        return facts, False
+
+    def _parsed(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
+        """The facts, and whether constants decided more of them than the values of tenant keys."""
+        statements: list[StatementFacts] = []
+        literal = False
+        for tree in sqlparse.parse(scanned):
+            statement, decided = extract(tree, self._columns, self._harmless)
+            statements.append(statement)
+            literal = literal or decided or statement.verb not in _WITH_TEMPLATE
+        return Facts.of(tuple(statements)), literal and bool(scanned.constants)
+
+    def _keep(self, cache: LRUCache[bytes, _Kept[T]], key: bytes, value: T, size: int) -> None:
+        kept = _Kept(value, size + len(key))
+        if kept.size > cache.maxsize:
+            return
+        while len(cache) >= self._entries:
+            cache.popitem()
+        cache[key] = kept
+
+
+# A tree of an unexpected shape is a text not understood: the safe default, not the client's error.
+_NOT_UNDERSTOOD: Final = (
+    sqlparse.Unparsable,
+    RecursionError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)

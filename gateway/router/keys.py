@@ -1,0 +1,335 @@
+"""Tenant keys: where a statement says which tenant it is about, and how that carries over joins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from gateway.router.sqlparse import Tree
+from gateway.router.sqltree import (
+    assigned_value,
+    column_name,
+    elements,
+    is_star,
+    output_column,
+    uncast,
+)
+from gateway.router.statement import (
+    OPAQUE,
+    Const,
+    KeyJoin,
+    Name,
+    Param,
+    ParamArray,
+    Source,
+    TenantRef,
+    Use,
+)
+
+
+class TenantColumns:
+    """Which columns name a tenant: ``userId`` in any table, or ``User.id`` in one."""
+
+    __slots__ = ("anywhere", "names", "of_table")
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        tables: dict[str, set[str]] = {}
+        anywhere: set[str] = set()
+        for column in columns:
+            table, dot, name = column.rpartition(".")
+            if dot:
+                tables.setdefault(name, set()).add(table)
+            else:
+                anywhere.add(name)
+        self.anywhere: Final = frozenset(anywhere)
+        self.of_table: Final[Mapping[str, set[str]]] = tables
+        self.names: Final = self.anywhere | tables.keys()
+
+    def __contains__(self, place: tuple[Name | None, str]) -> bool:
+        table, column = place
+        return column in self.anywhere or (
+            table is not None and table[1] in self.of_table.get(column, ())
+        )
+
+
+Derived = tuple[list[str], Tree]
+"""Columns and rows of ``(VALUES ...) AS v (a, b)`` or ``unnest(...) AS v (a, b)``."""
+
+
+class Scope:
+    """What names mean at one place: relations by alias (None: no table), and the CTEs in sight."""
+
+    __slots__ = ("ctes", "derived", "outer", "relations", "target")
+
+    def __init__(self, ctes: dict[str, Derived | None], outer: Scope | None) -> None:
+        self.ctes = ctes
+        """By name; replaced, not changed, when one is added. None: rows that can't be told."""
+        self.outer = outer
+        self.relations: dict[str, Name | None] = {}
+        self.derived: dict[str, Derived] = {}
+        """By alias."""
+        self.target: str | None = None
+        """Alias of the relation that the statement changes."""
+
+
+class Mention:
+    """A tenant column and the values it is held against, until the statement is read."""
+
+    __slots__ = ("alias", "certain", "column", "scope", "sources", "table", "use")
+
+    def __init__(
+        self,
+        scope: Scope,
+        alias: str | None,
+        table: Name | None,
+        column: str,
+        sources: tuple[Source, ...],
+        use: Use,
+        certain: bool,
+    ) -> None:
+        self.scope = scope
+        self.alias = alias
+        self.table = table
+        self.column = column
+        self.sources = sources
+        self.use = use
+        self.certain = certain
+
+
+class Keys:
+    """Gathers the tenant columns that one statement mentions.
+
+    ``literal`` says afterwards whether another constant in some place could have given other facts
+    than another value: a NULL, or a number that is no id.
+    """
+
+    __slots__ = ("columns", "joins", "literal", "mentions")
+
+    def __init__(self, columns: TenantColumns) -> None:
+        self.columns = columns
+        self.mentions: list[Mention] = []
+        self.joins: list[KeyJoin] = []
+        self.literal = False
+
+    def refs(self) -> tuple[TenantRef, ...]:
+        return tuple(
+            [TenantRef(m.table, m.column, m.sources, m.use, m.certain) for m in self.mentions]
+        )
+
+    # ---- comparisons ---------------------------------------------------------------------------
+
+    def equal(
+        self, left: Tree, left_scope: Scope, right: Tree, right_scope: Scope, certain: bool
+    ) -> None:
+        """``left = right``: a mention if one is a tenant column, a key join if both are columns."""
+        left, right = uncast(left), uncast(right)
+        left_column, right_column = column_name(left), column_name(right)
+        names = self.columns.names
+        if left_column not in names and right_column not in names:
+            return
+        if left_column is None:
+            self.mention(right, right_scope, (self.source(left),), certain)
+        elif right_column is None:
+            self.mention(left, left_scope, (self.source(right),), certain)
+        elif values := self.derived(right, right_scope):
+            self.mention(left, left_scope, values, certain)
+        elif values := self.derived(left, left_scope):
+            self.mention(right, right_scope, values, certain)
+        elif certain:
+            one = (self.place(left, left_scope)[1], left_column)
+            other = (self.place(right, right_scope)[1], right_column)
+            if one in self.columns or other in self.columns:
+                self.joins.append(KeyJoin(one, other))
+
+    def member(self, left: Tree, items: list[Tree], scope: Scope, certain: bool) -> None:
+        """``left IN (items)``, also of rows."""
+        rows = [elements(item) for item in items]
+        for position, column in enumerate(elements(left)):
+            column = uncast(column)
+            if column_name(column) in self.columns.names:
+                sources = [
+                    self.source(row[position]) if position < len(row) else OPAQUE for row in rows
+                ]
+                self.mention(column, scope, tuple(sources), certain)
+
+    def any_element(self, left: Tree, right: Tree, scope: Scope, certain: bool) -> None:
+        """``left = ANY (right)`` of an array."""
+        left = uncast(left)
+        if column_name(left) not in self.columns.names:
+            return
+        self.mention(left, scope, self.array(right), certain)
+
+    def array(self, tree: Tree) -> tuple[Source, ...]:
+        """The elements of an array expression."""
+        tree = uncast(tree)
+        if "ParamRef" in tree:
+            return (ParamArray(tree["ParamRef"].get("number", 0)),)
+        if "A_ArrayExpr" in tree:
+            items = tree["A_ArrayExpr"].get("elements", [])
+            return tuple([self.source(item) for item in items])
+        return (OPAQUE,)
+
+    def mention(
+        self, column: Tree, scope: Scope, sources: tuple[Source, ...], certain: bool
+    ) -> None:
+        alias, table, target = self.place(column, scope)
+        if alias is not None and alias not in scope.relations:
+            certain = False  # of an outer query, to which this is one of many conditions
+        name = column["ColumnRef"]["fields"][-1]["String"]["sval"]
+        if (table, name) in self.columns:
+            use = Use.WRITE if target else Use.READ
+            self.mentions.append(Mention(scope, alias, table, name, sources, use, certain))
+
+    def place(self, column: Tree, scope: Scope) -> tuple[str | None, Name | None, bool]:
+        """Where a column is: alias, table, and whether that is the relation being changed."""
+        fields = column["ColumnRef"]["fields"]
+        at: Scope | None = scope
+        if len(fields) == 1:
+            while at is not None:
+                if at.relations:
+                    if len(at.relations) > 1:
+                        break
+                    ((alias, table),) = at.relations.items()
+                    return alias, table, alias == at.target
+                at = at.outer
+            return None, None, False
+        alias = fields[-2]["String"]["sval"]
+        while at is not None:
+            if alias in at.relations:
+                table = at.relations[alias]
+                if len(fields) > 2:
+                    table = (fields[-3]["String"]["sval"], alias)
+                return alias, table, alias == at.target
+            at = at.outer
+        return alias, None, False
+
+    def source(self, tree: Tree) -> Source:
+        """Where the value of an expression comes from."""
+        tree = uncast(tree)
+        for kind, body in tree.items():
+            if kind == "ParamRef":
+                return Param(body.get("number", 0))
+            if kind == "A_Const":
+                return self.constant(body)
+        return OPAQUE
+
+    def constant(self, body: Tree) -> Source:
+        at: int = body.get("location", 0)
+        if "sval" in body:
+            return Const(body["sval"].get("sval", ""), at)
+        if "ival" in body:
+            return Const(str(body["ival"].get("ival", 0)), at)
+        if "fval" in body and body["fval"]["fval"].isdigit():
+            return Const(body["fval"]["fval"], at)  # more than 32 bits
+        self.literal = True
+        return OPAQUE
+
+    def together(self, branches: list[list[Mention]], scope: Scope) -> None:
+        """``a OR b``: certain is a column that every branch holds to some values, and then to all.
+
+        ``branches`` are the certain mentions of each branch, about relations of ``scope``.
+        """
+        common = set.intersection(*({(m.alias, m.column) for m in branch} for branch in branches))
+        mentions = [mention for branch in branches for mention in branch]
+        for alias, column in sorted(common, key=str):
+            same = [m for m in mentions if (m.alias, m.column) == (alias, column)]
+            sources = tuple([source for mention in same for source in mention.sources])
+            table, use = same[0].table, same[0].use
+            self.mentions.append(Mention(scope, alias, table, column, sources, use, True))
+        for mention in mentions:
+            if (mention.alias, mention.column) not in common:
+                mention.certain = False
+                self.mentions.append(mention)
+
+    def only_certain_of(self, aliases: list[str], first: int, scope: Scope) -> None:
+        """An outer join's ON: those from the ``first`` on are certain only of these relations."""
+        for mention in self.mentions[first:]:
+            if mention.scope is scope and mention.alias not in aliases:
+                mention.certain = False
+
+    def using(self, names: list[str], left: list[str], right: list[str], scope: Scope) -> None:
+        """JOIN ... USING: where a column is can be told of a side that is one table."""
+        first = scope.relations[left[0]] if len(left) == 1 else None
+        second = scope.relations[right[0]] if len(right) == 1 else None
+        for name in names:
+            if (first, name) in self.columns or (second, name) in self.columns:
+                self.joins.append(KeyJoin((first, name), (second, name)))
+
+    # ---- new values ----------------------------------------------------------------------------
+
+    def inserted(
+        self, table: Name, columns: Iterable[str], query: Tree, inner: Scope | None
+    ) -> None:
+        """INSERT: the values that new rows get. ``inner`` is the query's scope if it is plain."""
+        for position, column in enumerate(columns):
+            if (table, column) in self.columns:
+                values = output_column(query, position)
+                if values == [None] and inner is not None and is_star(query):
+                    sources = self.whole_derived(inner, position)
+                    self.new(table, column, sources, Use.INSERT)
+                else:
+                    self.new_values(table, column, values, inner)
+
+    def new_values(
+        self, table: Name, column: str, values: Iterable[Tree | None], scope: Scope | None
+    ) -> None:
+        """The expressions, one per row, for a tenant column; ``scope``: what their names mean."""
+        sources: list[Source] = []
+        for value in values:
+            name = None if value is None or scope is None else column_name(uncast(value))
+            if value is None:
+                sources.append(OPAQUE)
+            elif name is None or scope is None:
+                sources.append(self.source(value))
+            elif derived := self.derived(uncast(value), scope):
+                sources.extend(derived)
+            else:
+                sources.append(OPAQUE)
+                other = self.place(uncast(value), scope)[1]
+                self.joins.append(KeyJoin((table, column), (other, name)))
+        self.new(table, column, tuple(sources), Use.INSERT)
+
+    def assigned(self, table: Name, column: str, value: Tree, scope: Scope) -> None:
+        """SET column = value; a column set to itself, or to EXCLUDED's, is no news."""
+        if (table, column) not in self.columns:
+            return
+        sources: tuple[Source, ...] = (self.source(assigned_value(value)),)
+        if column_name(value) is not None:
+            alias, _, target = self.place(value, scope)
+            if column_name(value) == column and (target or alias == "excluded"):
+                return
+            sources = self.derived(value, scope) or sources
+        self.new(table, column, sources, Use.ASSIGN)
+
+    def new(self, table: Name, column: str, sources: tuple[Source, ...], use: Use) -> None:
+        self.mentions.append(Mention(_NOWHERE, None, table, column, sources, use, True))
+
+    # ---- rows that the statement brings along --------------------------------------------------
+
+    def derived(self, column: Tree, scope: Scope) -> tuple[Source, ...]:
+        """The values of a column of ``(VALUES ...) AS v (a, b)`` or ``unnest``; none of others."""
+        fields = column["ColumnRef"]["fields"]
+        alias = fields[-2]["String"]["sval"] if len(fields) > 1 else None
+        name = column_name(column)
+        for candidate, (columns, rows) in scope.derived.items():
+            if name in columns and (alias or candidate) == candidate:
+                return self.rows(rows, columns.index(name))
+        return ()
+
+    def whole_derived(self, scope: Scope, position: int) -> tuple[Source, ...]:
+        """The same for a position of ``SELECT * FROM v``."""
+        if len(scope.relations) == 1 and len(scope.derived) == 1:
+            ((_, rows),) = scope.derived.values()
+            return self.rows(rows, position)
+        return (OPAQUE,)
+
+    def rows(self, rows: Tree, position: int) -> tuple[Source, ...]:
+        if "funcname" not in rows:
+            values = output_column(rows, position)
+            return tuple([OPAQUE if value is None else self.source(value) for value in values])
+        arguments = rows.get("args", [])
+        return self.array(arguments[position]) if position < len(arguments) else (OPAQUE,)
+
+
+_NOWHERE: Final = Scope({}, None)
+"""The scope of mentions that no condition can make uncertain."""

@@ -1,0 +1,306 @@
+"""The words for what a statement is: verbs, effects, relations, tenant keys. Data only.
+
+Names are as PostgreSQL sees them after folding: ``Lead`` and ``"lead"`` are both ``lead``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+
+Name = tuple[str | None, str]
+"""A relation or function: (schema, name); the schema is None where the text gives none."""
+
+
+class Verb(StrEnum):
+    """What a statement asks for."""
+
+    EMPTY = "EMPTY"
+    UNKNOWN = "UNKNOWN"
+    SELECT = "SELECT"  # also VALUES and TABLE
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    MERGE = "MERGE"
+    COPY = "COPY"
+    BEGIN = "BEGIN"  # also START TRANSACTION
+    COMMIT = "COMMIT"  # also END
+    ROLLBACK = "ROLLBACK"  # also ABORT
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
+    PREPARE_TRANSACTION = "PREPARE TRANSACTION"
+    COMMIT_PREPARED = "COMMIT PREPARED"
+    ROLLBACK_PREPARED = "ROLLBACK PREPARED"
+    SET = "SET"  # also RESET, SET TRANSACTION, SET CONSTRAINTS
+    SHOW = "SHOW"
+    EXPLAIN = "EXPLAIN"
+    PREPARE = "PREPARE"
+    EXECUTE = "EXECUTE"
+    DEALLOCATE = "DEALLOCATE"
+    DECLARE = "DECLARE"
+    FETCH = "FETCH"  # also MOVE
+    CLOSE = "CLOSE"
+    LISTEN = "LISTEN"
+    UNLISTEN = "UNLISTEN"
+    NOTIFY = "NOTIFY"
+    DISCARD = "DISCARD"
+    LOAD = "LOAD"
+    LOCK = "LOCK"
+    DO = "DO"
+    CALL = "CALL"
+    TRUNCATE = "TRUNCATE"
+    DDL = "DDL"
+    UTILITY = "UTILITY"  # VACUUM, ANALYZE, REINDEX, CHECKPOINT, ...
+
+
+class Effect(IntFlag):
+    """What a statement may leave behind in the session, or needs to find there."""
+
+    NONE = 0
+    SETTING = 1 << 0
+    """A setting for the session: SET, RESET, ``set_config(.., false)``."""
+    SETTING_LOCAL = 1 << 1
+    """A setting for the transaction: SET LOCAL, SET TRANSACTION, SET CONSTRAINTS."""
+    ROLE = 1 << 2
+    """SET ROLE, SET SESSION AUTHORIZATION and their RESETs."""
+    SQL_PREPARE = 1 << 3
+    SQL_EXECUTE = 1 << 4
+    SQL_DEALLOCATE = 1 << 5
+    LISTEN = 1 << 6
+    UNLISTEN = 1 << 7
+    NOTIFY = 1 << 8
+    TEMP = 1 << 9
+    """Makes a temporary object, or puts pg_temp into the search path. Not with ON COMMIT DROP."""
+    DROP = 1 << 10
+    """Drops something, which may have been temporary."""
+    ADVISORY_LOCK = 1 << 11
+    """Takes an advisory lock for the session. Those for a transaction are no effect."""
+    ADVISORY_UNLOCK = 1 << 12
+    HOLD_CURSOR = 1 << 13
+    """DECLARE ... WITH HOLD."""
+    CURSOR = 1 << 14
+    """Makes, uses or closes a cursor."""
+    LOAD = 1 << 15
+    SEQUENCE_READ = 1 << 16
+    """currval, lastval: what this session took from a sequence earlier."""
+    SEQUENCE_WRITE = 1 << 17
+    """nextval, setval: what a later currval of this session will say."""
+    RANDOM_SEED = 1 << 18
+    DISCARD = 1 << 19
+    TWO_PHASE = 1 << 20
+    COPY_IN = 1 << 21
+    """COPY FROM STDIN: the client sends rows."""
+    COPY_OUT = 1 << 22
+    """COPY TO STDOUT: the client gets rows."""
+    LARGE_OBJECT = 1 << 23
+    UNKNOWN = 1 << 24
+    """Can't be told: DO, CALL, functions that aren't PostgreSQL's own, texts not parsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """The value bound to ``$number``."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParamArray:
+    """Each element of the array bound to ``$number``."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A constant, as text: ``'7'`` and ``7`` are both ``7``. No canonical form beyond that.
+
+    ``at`` is the byte of the text where it stands.
+    """
+
+    value: str
+    at: int = field(default=-1, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A value that can't be told without running the statement: an expression, DEFAULT, NULL."""
+
+
+OPAQUE = Opaque()
+Source = Param | ParamArray | Const | Opaque
+"""Where a value comes from."""
+
+
+class Use(StrEnum):
+    """What the rows that a tenant key speaks of are there for."""
+
+    READ = "read"
+    WRITE = "write"  # UPDATE, DELETE, MERGE: rows changed must have this key
+    INSERT = "insert"  # new rows get this key
+    ASSIGN = "assign"  # changed rows get this key: SET "userId" = ...
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRef:
+    """The text names values of a tenant column.
+
+    ``sources`` are all values named: more than one for IN lists, multi-row inserts and ORs of the
+    same column. ``table`` is None where the column can't be placed: unqualified among several
+    relations, or of a subquery. ``certain``: every row of that relation that the statement uses has
+    one of these values; otherwise they are only mentioned (below NOT, in one branch of an OR, in
+    the target list, on the preserved side of an outer join).
+    """
+
+    table: Name | None
+    column: str
+    sources: tuple[Source, ...]
+    use: Use
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyJoin:
+    """Two columns are equal, one of them a tenant column: the key carries from table to table.
+
+    Each side is (table or None, column).
+    """
+
+    left: tuple[Name | None, str]
+    right: tuple[Name | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """A setting that a statement changes.
+
+    ``name`` is lower case; ``*`` for all of them, or for one that the text does not say. ``values``
+    are the elements in order (several for lists such as search_path); none means back to its
+    default.
+    """
+
+    name: str
+    values: tuple[Source, ...] = ()
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionOptions:
+    """What BEGIN, SET TRANSACTION, COMMIT or ROLLBACK say; None where they say nothing."""
+
+    read_only: bool | None = None
+    isolation: str | None = None
+    deferrable: bool | None = None
+    chain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatementFacts:
+    """One statement.
+
+    Not seen from a text, and so not said here: what views, rules, triggers, column defaults,
+    operators, casts and attribute notation (``t.f`` for ``f(t)``) call.
+    """
+
+    verb: Verb
+    effects: Effect = Effect.NONE
+    reads: frozenset[Name] = frozenset()
+    """Tables and views read. Not the names of CTEs."""
+    writes: frozenset[Name] = frozenset()
+    """Tables and views changed, created, altered or dropped."""
+    read_only: bool = False
+    """May run on a replica: no write, no row lock, no volatile or unknown function."""
+    lock_clause: bool = False
+    """FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE or FOR KEY SHARE, anywhere in it."""
+    functions: frozenset[Name] = frozenset()
+    tenant: tuple[TenantRef, ...] = ()
+    joins: tuple[KeyJoin, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
+    transaction: TransactionOptions | None = None
+    name: str | None = None
+    """The savepoint, cursor, channel, prepared statement, prepared transaction or SHOWn setting
+    that it names; ALL, TEMP, PLANS or SEQUENCES of a DISCARD. None where it names none or all of
+    them."""
+    prepares: tuple[str, StatementFacts] | None = None
+    """PREPARE: the name, and what will run."""
+    executes: str | None = None
+    """EXECUTE, also inside EXPLAIN and CREATE TABLE AS: the name."""
+    arguments: tuple[Source, ...] = ()
+    """EXECUTE: the values for $1, $2, ..."""
+    explains: StatementFacts | None = None
+    """EXPLAIN: the statement explained, run or not."""
+
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        return tuple(change.name for change in self.settings)
+
+    def with_tenant(self, tenant: tuple[TenantRef, ...]) -> StatementFacts:
+        """The same with other tenant keys. (dataclasses.replace takes three times as long.)"""
+        return StatementFacts(
+            self.verb,
+            self.effects,
+            self.reads,
+            self.writes,
+            self.read_only,
+            self.lock_clause,
+            self.functions,
+            tenant,
+            self.joins,
+            self.settings,
+            self.transaction,
+            self.name,
+            self.prepares,
+            self.executes,
+            self.arguments,
+            self.explains,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A whole text: its statements in order. ``known`` is False where it wasn't parsed."""
+
+    statements: tuple[StatementFacts, ...]
+    known: bool = True
+    effects: Effect = Effect.NONE
+    """Those of all statements together."""
+    read_only: bool = True
+    """All statements are read-only. True of an empty text."""
+    single: bool = True
+    """Exactly one statement."""
+    first: Verb = Verb.EMPTY
+    last: Verb = Verb.EMPTY
+
+    def with_statements(self, statements: tuple[StatementFacts, ...]) -> Facts:
+        """The same with other tenant keys in its statements."""
+        return Facts(
+            statements,
+            self.known,
+            self.effects,
+            self.read_only,
+            self.single,
+            self.first,
+            self.last,
+        )
+
+    @staticmethod
+    def of(statements: tuple[StatementFacts, ...]) -> Facts:
+        """The facts of a text from those of its statements."""
+        effects = 0
+        for statement in statements:
+            effects |= statement.effects
+        return Facts(
+            statements,
+            effects=Effect(effects),
+            read_only=all(statement.read_only for statement in statements),
+            single=len(statements) == 1,
+            first=statements[0].verb if statements else Verb.EMPTY,
+            last=statements[-1].verb if statements else Verb.EMPTY,
+        )
+
+
+UNKNOWN_FACTS = Facts(
+    (), False, Effect.UNKNOWN, read_only=False, single=False, first=Verb.UNKNOWN, last=Verb.UNKNOWN
+)
+"""A text that wasn't parsed: a write with unknown effects, perhaps of several statements."""
