@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from gateway.demo.postgres import free_port
+from tests.certificates import issue
 from tests.conftest import Provisioned
 from tests.integration.conftest import HOST, merged, revealed
 
@@ -214,6 +215,23 @@ async def test_the_end_leaves_no_server_connection(
     await direct.close()
     client.terminate()
     assert alive == 0
+
+
+# --- TLS ---
+
+
+async def test_the_console_works_inside_tls(start_child: StartChild, tmp_path: Path) -> None:
+    certificate_file, key_file = issue("localhost", names=("localhost",)).write(tmp_path, "server")
+    tls = {"mode": "require", "certificate_file": certificate_file, "key_file": key_file}
+    child = await start_child({"listen": {"tls": tls}})
+    dsn = child.dsn("operator", "gateway") + "?sslmode=require"
+    async with asyncio.timeout(TIMEOUT_S):
+        connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+    rows = await (await connection.execute("SHOW ROUTES; SHOW VERSION")).fetchall()
+    assert len(rows) == len(child.provisioned.snapshot.shards)
+    await connection.close()
+    with pytest.raises(psycopg.OperationalError, match="inside TLS only"):
+        await psycopg.AsyncConnection.connect(child.dsn("operator", "gateway") + "?sslmode=disable")
 
 
 # --- starting ---
