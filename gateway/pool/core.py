@@ -74,6 +74,11 @@ class PoolCore(Generic[S, W]):
         """Everything that counts against the bound."""
         return sum(map(len, self._servers.values())) + self.opening + self.outside
 
+    @property
+    def excess(self) -> int:
+        """Servers over a lowered bound, those left out that are being closed already."""
+        return max(0, self.total - self.count(ServerState.CLOSING) - self.maximum)
+
     # --- clients ---
 
     def checkout(self, preferred: S | None = None) -> S | None:
@@ -89,13 +94,24 @@ class PoolCore(Generic[S, W]):
         return server
 
     def enqueue(self, waiter: W, now: float) -> None:
-        """Wait for a server. Raises PoolExhausted when the queue is full."""
+        """Wait for a server, behind all others. Raises PoolExhausted when the queue is full.
+
+        ``now``, in seconds, never goes back.
+        """
         if len(self.queue) >= self.queue_max:
             raise PoolExhausted(
                 f"too many clients wait for a database connection ({self.queue_max})",
                 hint="Raise pool.max or pool.queue_max, or send less at a time.",
             )
         self.queue[waiter] = now
+
+    def retire(self) -> list[W]:
+        """Take nobody any more; those who wait are out, in order, to be sent elsewhere."""
+        self.retired = True
+        self.minimum = 0
+        waiters = list(self.queue)
+        self.queue.clear()
+        return waiters
 
     def leave(self, waiter: W) -> bool:
         """Stop waiting; False when the waiter wasn't in the queue."""
@@ -116,11 +132,10 @@ class PoolCore(Generic[S, W]):
 
     def opens_wanted(self) -> int:
         """How many connects to begin now: for those who wait, else up to the minimum."""
-        if self.retired and not self.queue:
+        if self.retired:
             return 0
         room = self.maximum - self.total
-        coming = self.opening + self.count(ServerState.CLEANING)
-        wanted = max(len(self.queue) - coming, self.minimum - self.live - self.opening)
+        wanted = max(len(self.queue), self.minimum - self.live) - self.opening
         return max(0, min(room, wanted))
 
     def opened(self, server: S) -> None:
@@ -142,23 +157,24 @@ class PoolCore(Generic[S, W]):
         self._move(server, ServerState.BUSY, ServerState.CLEANING)
 
     def to_closing(self, server: S) -> None:
-        """A server is being closed, from whatever state; it counts until `gone`."""
-        for servers in self._servers.values():
-            servers.pop(server, None)
-        self._servers[ServerState.CLOSING][server] = None
+        """A server is being closed, from whatever state; it counts until `gone`.
+
+        One that has gone already stays so.
+        """
+        if self.gone(server):
+            self._servers[ServerState.CLOSING][server] = None
 
     def gone(self, server: S) -> bool:
         """Its connection has ended; False when the pool did not know the server."""
-        known = False
         for servers in self._servers.values():
             if server in servers:
                 del servers[server]
-                known = True
-        return known
+                return True
+        return False
 
     def surplus(self) -> int:
         """Idle servers to close so that a lowered bound is met."""
-        return max(0, min(self.count(ServerState.IDLE), self.total - self.maximum))
+        return min(self.count(ServerState.IDLE), self.excess)
 
     def _move(self, server: S, before: ServerState, after: ServerState) -> None:
         del self._servers[before][server]

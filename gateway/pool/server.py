@@ -129,6 +129,7 @@ class ServerConnection(asyncio.Protocol):
         "replies",
         "secret",
         "settings",
+        "sql_prepared",
         "status",
         "transport",
         "turns",
@@ -159,6 +160,8 @@ class ServerConnection(asyncio.Protocol):
         self.prepared: Prepared = Prepared()
         self.literal_names: list[bytes] = []
         """Names of clients' own that had to be given to this server, to be closed."""
+        self.sql_prepared: dict[str, str] = {}
+        """What PREPARE has left on it, by name: the text that did it."""
         self.unnamed: Statement | None = None
         """What the unnamed prepared statement stands for; None when there is none."""
         self.dirty = False
@@ -429,6 +432,7 @@ class ServerConnection(asyncio.Protocol):
         self.last_command = body
         if body in _FORGET_PREPARED:
             self.prepared.clear()
+            self.sql_prepared = {}
             self.literal_names.clear()
             if self.client is not None:
                 self.client.server_forgot_prepared()

@@ -48,6 +48,9 @@ WRITE_HIGH_BYTES = 128 * 1024
 """What may wait to be sent to a slow client before its server is no longer read."""
 
 
+_PREFERS_ITS_SERVER = Effect.SEQUENCE_WRITE | Effect.SQL_PREPARE | Effect.SQL_EXECUTE
+
+
 class Phase(IntEnum):
     """Where a client is between its statements."""
 
@@ -89,6 +92,7 @@ class ClientSession(asyncio.Protocol):
         self.server: ServerConnection | None = None
         self.holdings = Holdings(
             startup_settings,
+            context.facts,
             context.clock,
             context.counters.pins,
             reads_sequences=login.name in context.sequence_readers,
@@ -102,10 +106,10 @@ class ClientSession(asyncio.Protocol):
             number, context.facts, self.holdings, self._note, self._asks_foreign_sequence
         )
         self._outbound.translator = Translator(
-            context.statements, context.settings.pool.client_statements_max, self._note
+            context.statements, context.settings.pool.client_statements_max, self._outbound.heed
         )
         self._preferred: ServerConnection | None = None
-        """The server whose sequences we drew from, and which currval would need."""
+        """The server that knows sequences we drew from, or what we prepared by SQL."""
         self._input_held = False
         """Linked, but the client's next bytes wait for an answer to the gateway's own query."""
         self._ready_missed = False
@@ -447,7 +451,7 @@ class ClientSession(asyncio.Protocol):
         self._context.counters.transactions += 1
         self.transactions += 1
         self.listens.transaction_ended(self.server.last_command)
-        if self.holdings.effects & Effect.SEQUENCE_WRITE:
+        if self.holdings.effects & _PREFERS_ITS_SERVER:
             self._preferred = self.server
         if self.holdings.transaction_ended():
             self._ask(self.server, self._answered)
@@ -476,6 +480,7 @@ class ClientSession(asyncio.Protocol):
         found = read_probe(answer.rows, pool.dsn.user)
         listening = self._context.pools.listening(pool)
         server.settings = found.settings
+        server.sql_prepared = dict(found.prepared)
         self.holdings.take(found, keep_listens=not listening.possible)
         if found.channels and listening.possible:
             self._input_held = True

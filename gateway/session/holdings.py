@@ -7,14 +7,14 @@ server is asked (docs/decisions/0001-ask-the-server.md), and what it says is tak
 from __future__ import annotations
 
 from gateway.clock import Clock
-from gateway.router.facts import Effect, Facts
+from gateway.router.facts import Effect, Facts, FactsCache
 from gateway.session.state import (
     LASTING,
     Found,
     Pin,
     Settings,
     custom_names,
-    ordered,
+    merged,
     probe_sql,
     scope_of,
 )
@@ -50,6 +50,10 @@ _PINS = {
 """State the server can't be asked for."""
 
 
+_SQL_PREPARED_MAX = 100
+"""Beyond so many a client keeps its server rather than have them all prepared again."""
+
+
 class Holdings:
     """Settings and pins of one session.
 
@@ -60,35 +64,46 @@ class Holdings:
     __slots__ = (
         "_clock",
         "_counts",
-        "_reads_sequences",
+        "_facts",
         "_startup",
         "_touched",
         "effects",
         "pins",
+        "reads_sequences",
         "scope",
         "settings",
+        "sql_prepared",
     )
 
     def __init__(
-        self, startup: Settings, clock: Clock, counts: dict[str, int], *, reads_sequences: bool
+        self,
+        startup: Settings,
+        facts: FactsCache,
+        clock: Clock,
+        counts: dict[str, int],
+        *,
+        reads_sequences: bool,
     ) -> None:
         self.settings = startup
         """What the client's session differs in from a fresh one."""
         self.scope = scope_of(startup)
         self.pins: dict[Pin, float] = {}
         """Why the client keeps its server, and since when on the clock."""
+        self.sql_prepared: dict[str, str] = {}
+        """Statements prepared by SQL: by name, the text that did it."""
         self.effects = Effect(0)
         """What the statements of the running transaction may have done to the session."""
         self._startup = startup
+        self._facts = facts
         self._touched: set[str] = set()
         self._clock = clock
         self._counts = counts
-        self._reads_sequences = reads_sequences
+        self.reads_sequences = reads_sequences
 
     def note(self, facts: Facts) -> None:
         """A statement with these facts is being run."""
         self.effects |= facts.effects
-        if self._reads_sequences and _draws_from_sequences(facts):
+        if self.reads_sequences and _draws_from_sequences(facts):
             self.pin(Pin.SEQUENCE)
         if facts.effects & Effect.SETTING:
             for statement in facts.statements:
@@ -103,6 +118,8 @@ class Holdings:
     def transaction_ended(self) -> bool:
         """Pin for what the server can't tell; whether it is to be asked for the rest."""
         effects = self.effects
+        if self.sql_prepared and effects & Effect.SQL_DEALLOCATE:
+            effects |= Effect.SQL_PREPARE
         if not effects:
             return False
         for effect, pin in _PINS.items():
@@ -125,14 +142,26 @@ class Holdings:
     def take(self, found: Found, *, keep_listens: bool) -> None:
         """The server's answer. ``keep_listens``: its LISTENs stay on it and pin."""
         self.effects = Effect(0)
-        self.settings = ordered({**dict(self._startup), **dict(found.settings)})
+        self.settings = merged(self._startup, found.settings)
         self.scope = scope_of(self.settings)
         pins = found.pins if keep_listens else found.pins - {Pin.LISTEN}
+        if self._can_prepare_again(found.prepared):
+            self.sql_prepared = dict(found.prepared)
+            pins -= {Pin.SQL_PREPARED}
         for held in list(self.pins):
             if held not in LASTING and held not in pins:
                 del self.pins[held]
         for pin in pins:
             self.pin(pin)
+
+    def _can_prepare_again(self, prepared: tuple[tuple[str, str], ...]) -> bool:
+        """Whether each text is a PREPARE and nothing else, not the string that it was a part of."""
+        if len(prepared) > _SQL_PREPARED_MAX:
+            return False
+        return all(
+            len(facts.statements) == 1 and facts.effects == Effect.SQL_PREPARE
+            for facts in (self._facts.facts(text.encode()) for _, text in prepared)
+        )
 
     def agrees(self, found: Found) -> bool:
         """Whether an audit found nothing but what we know of."""

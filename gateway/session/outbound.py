@@ -13,6 +13,7 @@ from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import Effect, Facts, FactsCache
 from gateway.session.holdings import Holdings
+from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
 from gateway.session.translate import Translator
 
@@ -108,25 +109,26 @@ class Outbound:
         text = message[HEADER_BYTES:-1]
         facts = self._facts.facts(text)
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
+        before = self.heed(server, facts)
         self.translator.query(server)
-        instead = None
-        if facts.effects:
-            self._on_facts(facts)
-            instead = self._instead_of_query(server, facts, message)
-        server.replies.expect(replies.CLIENT_QUERY)
-        return instead
-
-    def _instead_of_query(
-        self, server: ServerConnection, facts: Facts, message: bytes
-    ) -> bytes | None:
-        """For a Query that concerns what only certain servers know."""
-        if facts.effects & Effect.SEQUENCE_READ:
-            before = self._without_foreign_sequences(server)
-            return before + message if before else None
         if facts.effects & Effect.SQL_DEALLOCATE:
-            before, text = self.translator.deallocate(server, facts)
-            return before + messages.message(b"Q", text + b"\0") if text else None
-        return None
+            needed, text = self.translator.deallocate(server, facts)
+            if text:
+                before += needed
+                message = messages.message(b"Q", text + b"\0")
+        server.replies.expect(replies.CLIENT_QUERY)
+        return before + message if before or facts.effects & Effect.SQL_DEALLOCATE else None
+
+    def heed(self, server: ServerConnection, facts: Facts) -> bytes:
+        """A statement with these facts comes next: what must be sent before it, booked."""
+        before = b""
+        if facts.effects or self._holdings.reads_sequences:
+            self._on_facts(facts)
+            if facts.effects & Effect.SEQUENCE_READ:
+                before = self._without_foreign_sequences(server)
+        if server.sql_prepared or self._holdings.sql_prepared:
+            before += exchange(server, self._holdings, facts)
+        return before
 
     def _function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._holdings.effects |= Effect.UNKNOWN
@@ -138,11 +140,7 @@ class Outbound:
         self.last_statement = message if size < _SHORT_BYTES else message[:_SHORT_BYTES]
         if len(message) < size:
             return self._parse_unseen(server, message)
-        instead = self.translator.parse(server, message, self._holdings.scope)
-        if self._holdings.effects & Effect.SEQUENCE_READ:
-            before = self._without_foreign_sequences(server)
-            instead = before + (message if instead is None else instead) if before else instead
-        return instead
+        return self.translator.parse(server, message, self._holdings.scope)
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""

@@ -50,8 +50,8 @@ UNION ALL (SELECT 'advisory lock', '', '' FROM pg_catalog.pg_locks
  WHERE locktype OPERATOR(pg_catalog.=) 'advisory'
  AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() LIMIT 1)
 UNION ALL (SELECT 'held cursor', '', '' FROM pg_catalog.pg_cursors WHERE is_holdable LIMIT 1)
-UNION ALL (SELECT 'prepared by SQL', '', '' FROM pg_catalog.pg_prepared_statements
- WHERE from_sql LIMIT 1)
+UNION ALL SELECT 'prepared by SQL', name, statement FROM pg_catalog.pg_prepared_statements
+ WHERE from_sql
 UNION ALL SELECT 'listen', channel, '' FROM pg_catalog.pg_listening_channels() channel"""
 
 _HEX = "pg_catalog.encode(pg_catalog.convert_to({}, pg_catalog.getdatabaseencoding()), 'hex')"
@@ -76,6 +76,8 @@ class Found:
     pins: frozenset[Pin]
     channels: frozenset[bytes] = frozenset()
     """What the session listens to; a reason to pin only until that is moved."""
+    prepared: tuple[tuple[str, str], ...] = ()
+    """What was prepared by SQL: name and the text that did it."""
 
 
 def probe_sql(custom_names: Iterable[str]) -> str:
@@ -100,6 +102,7 @@ def read_probe(rows: Iterable[list[bytes | None]], session_user: str) -> Found:
     settings: dict[str, str] = {}
     pins: set[Pin] = set()
     channels: set[bytes] = set()
+    prepared: list[tuple[str, str]] = []
     try:
         for kind, name, value in rows:
             if kind == b"setting":
@@ -110,9 +113,11 @@ def read_probe(rows: Iterable[list[bytes | None]], session_user: str) -> Found:
             pins.add(Pin((kind or b"").decode()))
             if kind == b"listen":
                 channels.add(_unhex(name or b""))
+            elif kind == b"prepared by SQL":
+                prepared.append((_text(_unhex(name or b"")), _text(_unhex(value or b""))))
     except ValueError:
         raise ProtocolViolation("the server's answer about its session is malformed") from None
-    return Found(ordered(settings), frozenset(pins), frozenset(channels))
+    return Found(ordered(settings), frozenset(pins), frozenset(channels), tuple(prepared))
 
 
 def _is_default(name: bytes, value: bytes | None, session_user: str) -> bool:

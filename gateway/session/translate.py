@@ -21,6 +21,9 @@ _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
 
 
+Heed = Callable[[ServerConnection, Facts], bytes]
+
+
 class TooManyStatements(GatewayError):
     """A client has prepared more statements than it may and closed none."""
 
@@ -30,15 +33,16 @@ class TooManyStatements(GatewayError):
 class Translator:
     """The names one client gave, and the statements they mean.
 
-    ``note`` hears the facts of every statement that is parsed or bound.
+    ``heed`` hears the facts of every statement that is parsed, bound or described, and returns
+    what must be sent before, booked.
     """
 
-    __slots__ = ("_maximum", "_named", "_note", "_shared", "_unnamed")
+    __slots__ = ("_heed", "_maximum", "_named", "_shared", "_unnamed")
 
-    def __init__(self, shared: Statements, maximum: int, note: Callable[[Facts], None]) -> None:
+    def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
         self._maximum = maximum
-        self._note = note
+        self._heed = heed
         self._named: dict[bytes, Statement] = {}
         self._unnamed: Statement | None = None
 
@@ -77,15 +81,18 @@ class Translator:
         """Parse. Raises TooManyStatements."""
         name, following = messages.read_cstring(message, HEADER_BYTES)
         statement = self._shared.get(message[following:], scope)
-        self._note(statement.facts)
-        parsed, before = statement, b""
+        before = self._heed(server, statement.facts)
+        parsed = statement
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
-            parsed, before = self._deallocating(server, statement)
+            parsed, needed = self._deallocating(server, statement)
+            before += needed
         if not name:
             self._parse_unnamed(server, parsed)
-            return None if parsed is statement else before + parsed.parse_message(b"")
+            if parsed is statement:
+                return before + message if before else None
+            return before + parsed.parse_message(b"")
         if name in self._named:
-            return self._parse_again(server, name)
+            return before + self._parse_again(server, name)
         if len(self._named) >= self._maximum:
             raise TooManyStatements(
                 f"a client may have at most {self._maximum} prepared statements",
@@ -203,10 +210,10 @@ class Translator:
         if statement is None:
             # The server's own "does not exist"; never somebody else's statement.
             return b"", name if not name.startswith(NAME_PREFIX) else _UNKNOWN_NAME
-        self._note(statement.facts)
-        if server.prepared.has(statement):
-            return b"", statement.name
-        return _send_parse(server, statement, silent=True), statement.name
+        before = self._heed(server, statement.facts)
+        if not server.prepared.has(statement):
+            before += _send_parse(server, statement, silent=True)
+        return before, statement.name
 
     def _resolve_unnamed(self, server: ServerConnection) -> bytes:
         statement = self._unnamed
@@ -216,16 +223,16 @@ class Translator:
             server.unnamed = None
             server.replies.expect(Expected(replies.CLOSE, silent=True))
             return messages.message(b"C", b"S\0")
-        self._note(statement.facts)
+        before = self._heed(server, statement.facts)
         if server.unnamed is statement:
-            return b""
+            return before
 
         def gone() -> None:
             server.unnamed = None
 
         server.unnamed = statement
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=gone))
-        return statement.parse_message(b"")
+        return before + statement.parse_message(b"")
 
 
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:
