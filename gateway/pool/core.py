@@ -84,10 +84,10 @@ class PoolCore(Generic[S, W]):
     def checkout(self, preferred: S | None = None) -> S | None:
         """The preferred server if it is idle, else the idle one used last; now it is busy.
 
-        None when all are taken or others wait before.
+        None when all are taken; who waits then is served by `settle`, so none is idle meanwhile.
         """
         idle = self._servers[ServerState.IDLE]
-        if not idle or self.queue:
+        if not idle:
             return None
         server = preferred if preferred in idle else next(reversed(idle))
         self._move(server, ServerState.IDLE, ServerState.BUSY)
