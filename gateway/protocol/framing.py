@@ -11,8 +11,8 @@ from gateway.errors import ProtocolViolation
 HEADER_BYTES = 5
 """Tag and length."""
 
-LENGTH_MAX = 0x3FFFFFFF
-"""The longest message PostgreSQL itself accepts (MaxAllocSize)."""
+LENGTH_MAX = 0x3FFFFFFF + 4
+"""The longest message PostgreSQL can make: MaxAllocSize of content, and the length itself."""
 
 
 def message_size(data: bytes, pos: int) -> int:

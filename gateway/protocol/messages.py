@@ -13,6 +13,8 @@ from gateway.errors import GatewayError, ProtocolViolation
 
 _INT32 = struct.Struct("!i")
 _INT16 = struct.Struct("!h")
+_UINT16 = struct.Struct("!H")
+_NULL = -1
 
 TEXT_OID = 25
 
@@ -23,8 +25,11 @@ def message(tag: bytes, body: bytes = b"") -> bytes:
 
 
 def cstring(text: str | bytes) -> bytes:
-    """NUL-terminated text. Raises ValueError when it holds a NUL itself."""
-    raw = text.encode() if isinstance(text, str) else text
+    """NUL-terminated text. Raises ValueError when it holds a NUL itself.
+
+    Bytes that were no UTF-8 when they were decoded (surrogateescape) are sent as they came.
+    """
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     if b"\0" in raw:
         raise ValueError("a protocol string can't contain a NUL byte")
     return raw + b"\0"
@@ -107,9 +112,9 @@ def data_row(values: Iterable[str | None]) -> bytes:
     cells = []
     for value in values:
         if value is None:
-            cells.append(_INT32.pack(-1))
+            cells.append(_INT32.pack(_NULL))
         else:
-            raw = value.encode()
+            raw = _utf8(value)
             cells.append(_INT32.pack(len(raw)) + raw)
     return message(b"D", _INT16.pack(len(cells)) + b"".join(cells))
 
@@ -124,13 +129,22 @@ def error_fields(severity: str, error: GatewayError) -> bytes:
         b"S" + cstring(severity),
         b"V" + cstring(severity),
         b"C" + cstring(error.sqlstate),
-        b"M" + cstring(error.message.replace("\0", "?")),
+        b"M" + _shown(error.message),
     ]
     if error.detail:
-        fields.append(b"D" + cstring(error.detail.replace("\0", "?")))
+        fields.append(b"D" + _shown(error.detail))
     if error.hint:
-        fields.append(b"H" + cstring(error.hint.replace("\0", "?")))
+        fields.append(b"H" + _shown(error.hint))
     return b"".join(fields) + b"\0"
+
+
+def _shown(text: str) -> bytes:
+    """Any text as a string for people: an error is told even if it quotes what can't be sent."""
+    return cstring(_utf8(text.replace("\0", "?")))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def error_response(error: GatewayError, *, fatal: bool | None = None) -> bytes:
@@ -155,8 +169,6 @@ ROLLBACK_BATCH = (
     + message(b"B", b"\0\0\0\0\0\0\0\0")
     + message(b"E", b"\0\0\0\0\0")
 )
-
-CANCEL_REQUEST_CODE = 80877102
 
 
 def query(sql: str) -> bytes:
@@ -204,22 +216,24 @@ def read_fields(body: bytes) -> dict[str, str]:
 
 def read_data_row(body: bytes) -> list[bytes | None]:
     """The cells of a DataRow body. Raises ProtocolViolation when they don't fit."""
+    cells: list[bytes | None] = []
     try:
-        (count,) = _INT16.unpack_from(body, 0)
-        pos = 2
-        cells: list[bytes | None] = []
+        (count,) = _UINT16.unpack_from(body, 0)
+        pos = _UINT16.size
         for _ in range(count):
             (size,) = _INT32.unpack_from(body, pos)
-            pos += 4
-            if size < 0:
+            pos += _INT32.size
+            if size == _NULL:
                 cells.append(None)
                 continue
-            if pos + size > len(body):
-                raise ProtocolViolation("a DataRow is shorter than it says")
             cells.append(body[pos : pos + size])
             pos += size
+            if size < 0 or pos > len(body):
+                raise ProtocolViolation("a DataRow holds a cell of an impossible length")
     except struct.error:
         raise ProtocolViolation("a DataRow is shorter than it says") from None
+    if pos != len(body):
+        raise ProtocolViolation("a DataRow is longer than it says")
     return cells
 
 

@@ -26,6 +26,8 @@ CANCEL_SECRET_MAX_BYTES = 256
 
 _HEAD = struct.Struct("!ii")
 
+_WHITE_SPACE = " \t\n\v\f\r"
+
 
 @dataclass(frozen=True, slots=True)
 class SslRequest:
@@ -70,7 +72,9 @@ def packet_length(head: bytes) -> int:
 
 def read_packet(packet: bytes) -> FirstPacket:
     """What a complete first packet asks for. Raises ProtocolViolation when it is malformed."""
-    _, code = _HEAD.unpack_from(packet)
+    _require(len(packet) >= _HEAD.size, "a startup packet without a protocol version")
+    length, code = _HEAD.unpack_from(packet)
+    _require(length == len(packet), "invalid length of startup packet")
     if code == SSL_REQUEST:
         _require(len(packet) == 8, "invalid length of SSLRequest")
         return SslRequest()
@@ -125,18 +129,15 @@ def unknown_options(startup: StartupMessage) -> list[bytes]:
 def split_options(options: str) -> list[tuple[str, str]]:
     """Settings out of the startup parameter ``options``: ``-c name=value`` and ``--name=value``.
 
-    White space splits words, a backslash takes the next character as it is (PostgreSQL's
-    pg_split_opts). Raises ProtocolViolation for any other switch.
+    Raises ProtocolViolation for any other switch.
     """
     settings: list[tuple[str, str]] = []
-    words = iter(_split_words(options))
+    words = iter(split_words(options))
     for word in words:
         if word == "-c":
             setting = next(words, None)
             _require(setting is not None, "option -c requires a value")
-        elif word.startswith("-c"):
-            setting = word[2:]
-        elif word.startswith("--"):
+        elif word.startswith(("-c", "--")):
             setting = word[2:]
         else:
             raise ProtocolViolation(
@@ -149,13 +150,17 @@ def split_options(options: str) -> list[tuple[str, str]]:
     return settings
 
 
-def _split_words(options: str) -> list[str]:
+def split_words(options: str) -> list[str]:
+    """Words between white space of the C locale; a backslash takes the next character as it is.
+
+    PostgreSQL's pg_split_opts.
+    """
     words: list[str] = []
     word = ""
     started = False
     characters = iter(options)
     for character in characters:
-        if character.isspace():
+        if character in _WHITE_SPACE:
             if started:
                 words.append(word)
             word, started = "", False
