@@ -100,6 +100,18 @@ class Wire:
             raise Refused(last)
         return wire
 
+    async def start_tls(self, tls: ssl.SSLContext, name: str) -> None:
+        """Ask for TLS and begin it; raises AssertionError unless it is granted."""
+        self.send(SSL_REQUEST)
+        assert await self.raw(1) == b"S"
+        await self._writer.start_tls(tls, server_hostname=name)
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS connection; None when there is none."""
+        found: ssl.SSLObject | None = self._writer.get_extra_info("ssl_object")
+        return found
+
     # --- login ---
 
     async def log_in(

@@ -151,7 +151,10 @@ class Listener:
         try:
             async with asyncio.timeout(self.timeout_s):
                 _tune(sock)
-                stream, tls = await self._greet(sock)
+                direct = await _begins_with_tls(self._loop, sock)
+                stream, tls = await self._greet(sock, direct)
+                if direct:
+                    _require_alpn(tls)
                 request = await _request(stream)
                 if isinstance(request, StartupMessage):
                     self._require_tls(tls)
@@ -173,11 +176,11 @@ class Listener:
                 else:
                     sock.close()
 
-    async def _greet(self, sock: socket.socket) -> tuple[MessageStream, ssl.SSLObject | None]:
+    async def _greet(
+        self, sock: socket.socket, direct: bool
+    ) -> tuple[MessageStream, ssl.SSLObject | None]:
         """Answer SSL and GSS requests; the stream of what follows, inside TLS or not."""
-        await _readable(self._loop, sock)
-        first = sock.recv(1, socket.MSG_PEEK)
-        if first and first[0] == _TLS_CLIENT_HELLO:
+        if direct:
             return await self._direct_tls(sock)
         refused: set[type[object]] = set()
         while True:
@@ -208,16 +211,10 @@ class Listener:
         return stream, tls
 
     async def _direct_tls(self, sock: socket.socket) -> tuple[MessageStream, ssl.SSLObject]:
-        """TLS from the first byte: allowed only to who names our protocol in the handshake."""
+        """TLS from the first byte."""
         if self.tls is None:
             raise ProtocolViolation("this server has no TLS: set listen.tls or use sslmode=disable")
-        stream, tls = await self._encrypted(sock, self.tls.context)
-        if tls.selected_alpn_protocol() != _ALPN:
-            error = ProtocolViolation("direct TLS needs the ALPN protocol 'postgresql'")
-            stream.write(messages.error_response(error))
-            stream.close()
-            raise ConnectionResetError("direct TLS without ALPN")
-        return stream, tls
+        return await self._encrypted(sock, self.tls.context)
 
     def _require_tls(self, tls: ssl.SSLObject | None) -> None:
         if self.tls is not None and self.tls.required and tls is None:
@@ -286,6 +283,19 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         await ready.wait()
     finally:
         loop.remove_reader(sock)
+
+
+async def _begins_with_tls(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
+    """Whether a TLS handshake is the first that arrives; nothing is taken from the socket."""
+    await _readable(loop, sock)
+    first = sock.recv(1, socket.MSG_PEEK)
+    return bool(first) and first[0] == _TLS_CLIENT_HELLO
+
+
+def _require_alpn(tls: ssl.SSLObject | None) -> None:
+    """Direct TLS is for those who name our protocol in the handshake (ALPACA)."""
+    if tls is None or tls.selected_alpn_protocol() != _ALPN:
+        raise ProtocolViolation("direct TLS needs the ALPN protocol 'postgresql'")
 
 
 async def _receive_exactly(
