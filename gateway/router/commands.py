@@ -110,8 +110,8 @@ def _set_transaction(x: Extractor, name: str, arguments: list[Tree]) -> None:
     if name == "TRANSACTION SNAPSHOT":
         x.effects |= Effect.SETTING_LOCAL
         return
-    x.transaction = transaction_options(arguments)
     if name == "TRANSACTION":
+        x.transaction = transaction_options(arguments)
         x.effects |= Effect.SETTING_LOCAL
         return
     for argument in arguments:

@@ -63,10 +63,11 @@ T = TypeVar("T")
 
 UNPARSABLE_MAX: Final = 16_384
 """Texts remembered as unparsable; the oldest are forgotten first."""
-FACTS_BYTES: Final = 3_000
-"""Memory of the facts of one text, roughly, as the cache reckons it."""
-SHARED_BYTES: Final = 300
-"""The same where the facts are another text's."""
+# Memory, as measured: of the facts of one statement, of each tenant value in them, and of an entry
+# whose facts are another text's.
+STATEMENT_BYTES: Final = 2_000
+SOURCE_BYTES: Final = 150
+ENTRY_BYTES: Final = 300
 
 _WITH_TEMPLATE: Final = frozenset((Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.MERGE))
 
@@ -161,6 +162,15 @@ def _size(kept: _Kept[Any]) -> int:
     return kept.size
 
 
+def _bytes_of(facts: Facts) -> int:
+    size = 0
+    for statement in facts.statements:
+        size += STATEMENT_BYTES
+        for ref in statement.tenant:
+            size += SOURCE_BYTES * len(ref.sources)
+    return size
+
+
 class FactsCache:
     """Answers what a text is. One per worker; not for use by several threads at once.
 
@@ -175,7 +185,7 @@ class FactsCache:
         "_by_skeleton",
         "_by_text",
         "_columns",
-        "_entries",
+        "_entries_max",
         "_harmless",
         "_unparsable",
         "hits",
@@ -192,7 +202,7 @@ class FactsCache:
         tenant_columns: Iterable[str] = frozenset({"userId"}),
         harmless: Iterable[str] = (),
     ) -> None:
-        self._entries = entries
+        self._entries_max = entries
         self._by_text: LRUCache[bytes, _Kept[Facts]] = LRUCache(bytes_max // 2, _size)
         self._by_skeleton: LRUCache[bytes, _Kept[_Template]] = LRUCache(bytes_max // 2, _size)
         self._unparsable: OrderedDict[int, None] = OrderedDict()
@@ -208,6 +218,16 @@ class FactsCache:
         """Texts not looked at because of their length."""
         self.unparsable = 0
         """Times a text was asked for that can't be parsed."""
+
+    @property
+    def entries(self) -> int:
+        """Texts and skeletons held."""
+        return len(self._by_text) + len(self._by_skeleton)
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory held, as far as it can be reckoned."""
+        return int(self._by_text.currsize + self._by_skeleton.currsize)
 
     def facts(self, text: bytes) -> Facts:
         """What the text is. Never raises; ``known`` is False where it can't be told."""
@@ -234,7 +254,7 @@ class FactsCache:
             if len(self._unparsable) > UNPARSABLE_MAX:
                 self._unparsable.popitem(last=False)
             return UNKNOWN_FACTS
-        self._keep(self._by_text, text, facts, SHARED_BYTES if shared else FACTS_BYTES)
+        self._keep(self._by_text, text, facts, 0 if shared else _bytes_of(facts))
         return facts
 
     def _facts_of(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
@@ -255,7 +275,7 @@ class FactsCache:
                 template = _Template(facts, scanned)
             except ValueError:
                 return facts, False
-            self._keep(self._by_skeleton, scanned.skeleton, template, FACTS_BYTES)
+            self._keep(self._by_skeleton, scanned.skeleton, template, _bytes_of(facts))
             return facts, template.shared
         return facts, False
 
@@ -270,10 +290,10 @@ class FactsCache:
         return Facts.of(tuple(statements)), literal and bool(scanned.constants)
 
     def _keep(self, cache: LRUCache[bytes, _Kept[T]], key: bytes, value: T, size: int) -> None:
-        kept = _Kept(value, size + len(key))
+        kept = _Kept(value, size + len(key) + ENTRY_BYTES)
         if kept.size > cache.maxsize:
             return
-        while len(cache) >= self._entries:
+        while len(cache) >= self._entries_max:
             cache.popitem()
         cache[key] = kept
 

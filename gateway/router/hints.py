@@ -42,7 +42,7 @@ def hint(text: bytes) -> dict[str, str]:
         for comment in comments:
             _merge(found, _read(comment))
     if trailing and at < len(text):
-        for comment in _trailing(text, at):
+        for comment in _trailing(text):
             _merge(found, _read(comment))
     return found
 
@@ -92,7 +92,7 @@ def _block_end(text: bytes, at: int) -> int:
                 return at
 
 
-def _trailing(text: bytes, first_token: int) -> list[bytes]:
+def _trailing(text: bytes) -> list[bytes]:
     """The comments after the last token."""
     if len(text) > TRAILING_TEXT_BYTES_MAX:
         _refuse_hidden_hint(text)
@@ -105,8 +105,6 @@ def _trailing(text: bytes, first_token: int) -> list[bytes]:
     end = len(text)
     for start, past, kind in reversed(marks):
         if kind not in sqlparse.COMMENTS or text[past:end].strip(_SPACE + b";"):
-            break
-        if start < first_token:
             break
         comments.append(text[start:past])
         end = start

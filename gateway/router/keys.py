@@ -63,7 +63,7 @@ class Scope:
 
     def __init__(self, ctes: dict[str, Derived | None], outer: Scope | None) -> None:
         self.ctes = ctes
-        """By name; replaced, not changed, when one is added. None: rows that can't be told."""
+        """By name. None: rows that can't be told."""
         self.outer = outer
         self.relations: dict[str, Name | None] = {}
         self.derived: dict[str, Derived] = {}
@@ -96,6 +96,13 @@ class Mention:
         self.certain = certain
 
 
+VALUES_MAX: Final = 32_768
+"""Values that one statement's rows are read for; what comes after is opaque.
+
+Only statements that name the same rows over and over have more than their length allows.
+"""
+
+
 class Keys:
     """Gathers the tenant columns that one statement mentions.
 
@@ -103,9 +110,10 @@ class Keys:
     than another value: a NULL, or a number that is no id.
     """
 
-    __slots__ = ("columns", "joins", "literal", "mentions")
+    __slots__ = ("_values_left", "columns", "joins", "literal", "mentions")
 
     def __init__(self, columns: TenantColumns) -> None:
+        self._values_left = VALUES_MAX
         self.columns = columns
         self.mentions: list[Mention] = []
         self.joins: list[KeyJoin] = []
@@ -147,10 +155,8 @@ class Keys:
         for position, column in enumerate(elements(left)):
             column = uncast(column)
             if column_name(column) in self.columns.names:
-                sources = [
-                    self.source(row[position]) if position < len(row) else OPAQUE for row in rows
-                ]
-                self.mention(column, scope, tuple(sources), certain)
+                values = [row[position] if position < len(row) else None for row in rows]
+                self.mention(column, scope, self.sources(values), certain)
 
     def any_element(self, left: Tree, right: Tree, scope: Scope, certain: bool) -> None:
         """``left = ANY (right)`` of an array."""
@@ -202,6 +208,13 @@ class Keys:
                 return alias, table, alias == at.target
             at = at.outer
         return alias, None, False
+
+    def sources(self, values: list[Tree | None]) -> tuple[Source, ...]:
+        """Where the values of several rows come from; None: can't be told."""
+        if self._values_left <= 0:
+            return (OPAQUE,)
+        self._values_left -= len(values)
+        return tuple([OPAQUE if value is None else self.source(value) for value in values])
 
     def source(self, tree: Tree) -> Source:
         """Where the value of an expression comes from."""
@@ -263,43 +276,62 @@ class Keys:
         """INSERT: the values that new rows get. ``inner`` is the query's scope if it is plain."""
         for position, column in enumerate(columns):
             if (table, column) in self.columns:
-                values = output_column(query, position)
-                if values == [None] and inner is not None and is_star(query):
-                    sources = self.whole_derived(inner, position)
-                    self.new(table, column, sources, Use.INSERT)
-                else:
-                    self.new_values(table, column, values, inner)
+                sources = self.output(query, position, inner)
+                if (other := self.selected(query, position, inner)) is not None:
+                    self.joins.append(KeyJoin((table, column), other))
+                self.new(table, column, sources, Use.INSERT)
 
-    def new_values(
-        self, table: Name, column: str, values: Iterable[Tree | None], scope: Scope | None
-    ) -> None:
-        """The expressions, one per row, for a tenant column; ``scope``: what their names mean."""
-        sources: list[Source] = []
-        for value in values:
-            name = None if value is None or scope is None else column_name(uncast(value))
-            if value is None:
-                sources.append(OPAQUE)
-            elif name is None or scope is None:
-                sources.append(self.source(value))
-            elif derived := self.derived(uncast(value), scope):
-                sources.extend(derived)
-            else:
-                sources.append(OPAQUE)
-                other = self.place(uncast(value), scope)[1]
-                self.joins.append(KeyJoin((table, column), (other, name)))
-        self.new(table, column, tuple(sources), Use.INSERT)
+    def output(self, query: Tree, position: int, scope: Scope | None) -> tuple[Source, ...]:
+        """The values in one column of a query's result."""
+        if self._values_left <= 0:
+            return (OPAQUE,)
+        if scope is not None and is_star(query):
+            return self.whole_derived(scope, position)
+        values = output_column(query, position)
+        if scope is not None and len(values) == 1 and values[0] is not None:
+            return self.value(values[0], scope)
+        return self.sources(values)
+
+    def value(self, tree: Tree, scope: Scope) -> tuple[Source, ...]:
+        """The values of an expression that may be a column of rows brought along."""
+        tree = uncast(tree)
+        if column_name(tree) is None:
+            return (self.source(tree),)
+        return self.derived(tree, scope) or (OPAQUE,)
+
+    def selected(
+        self, query: Tree, position: int, scope: Scope | None
+    ) -> tuple[Name | None, str] | None:
+        """The column of a table that a plain query's result column is."""
+        if scope is None or "valuesLists" in query or self._values_left <= 0:
+            return None
+        (value,) = output_column(query, position)
+        return None if value is None else self.table_column(value, scope)
+
+    def table_column(self, tree: Tree, scope: Scope) -> tuple[Name | None, str] | None:
+        """A column reference that is none of rows brought along."""
+        tree = uncast(tree)
+        name = column_name(tree)
+        if name is None or self.derived(tree, scope):
+            return None
+        return self.place(tree, scope)[1], name
+
+    def merged(self, table: Name, column: str, value: Tree, scope: Scope) -> None:
+        """MERGE ... INSERT: the value that a new row gets."""
+        if (table, column) in self.columns:
+            if (other := self.table_column(value, scope)) is not None:
+                self.joins.append(KeyJoin((table, column), other))
+            self.new(table, column, self.value(value, scope), Use.INSERT)
 
     def assigned(self, table: Name, column: str, value: Tree, scope: Scope) -> None:
         """SET column = value; a column set to itself, or to EXCLUDED's, is no news."""
         if (table, column) not in self.columns:
             return
-        sources: tuple[Source, ...] = (self.source(assigned_value(value)),)
-        if column_name(value) is not None:
+        if column_name(value) == column:
             alias, _, target = self.place(value, scope)
-            if column_name(value) == column and (target or alias == "excluded"):
+            if target or alias == "excluded":
                 return
-            sources = self.derived(value, scope) or sources
-        self.new(table, column, sources, Use.ASSIGN)
+        self.new(table, column, self.value(assigned_value(value), scope), Use.ASSIGN)
 
     def new(self, table: Name, column: str, sources: tuple[Source, ...], use: Use) -> None:
         self.mentions.append(Mention(_NOWHERE, None, table, column, sources, use, True))
@@ -324,9 +356,10 @@ class Keys:
         return (OPAQUE,)
 
     def rows(self, rows: Tree, position: int) -> tuple[Source, ...]:
+        if self._values_left <= 0:
+            return (OPAQUE,)
         if "funcname" not in rows:
-            values = output_column(rows, position)
-            return tuple([OPAQUE if value is None else self.source(value) for value in values])
+            return self.sources(output_column(rows, position))
         arguments = rows.get("args", [])
         return self.array(arguments[position]) if position < len(arguments) else (OPAQUE,)
 

@@ -15,7 +15,6 @@ from gateway.router.keys import Keys, Mention, Scope, TenantColumns
 from gateway.router.sqlparse import Tree
 from gateway.router.sqltree import (
     called_function,
-    derived,
     elements,
     is_equal,
     is_temporary,
@@ -23,6 +22,7 @@ from gateway.router.sqltree import (
     names,
     qualified_name,
     relation_name,
+    rows_of,
     uncast,
 )
 from gateway.router.statement import (
@@ -159,10 +159,12 @@ class Extractor:
                     self.nodes(row["List"]["items"], scope)
         else:
             self.set_operation(body, scope)
-        for field in _SELECT_NODES & body.keys():
-            self.node(body[field], scope)
-        for field in _SELECT_LISTS & body.keys():
-            self.nodes(body[field], scope)
+        for field in _SELECT_NODES:
+            if field in body:
+                self.node(body[field], scope)
+        for field in _SELECT_LISTS:
+            if field in body:
+                self.nodes(body[field], scope)
         return scope if plain else None
 
     def set_operation(self, body: Tree, scope: Scope) -> None:
@@ -179,13 +181,14 @@ class Extractor:
     def with_clause(self, body: Tree, scope: Scope) -> None:
         """Adds the CTEs to the scope. Each sees those before it; all of them, where RECURSIVE."""
         ctes = [item["CommonTableExpr"] for item in body["ctes"]]
+        scope.ctes = dict(scope.ctes)  # those outside don't see them
         if body.get("recursive"):
-            scope.ctes = {**scope.ctes, **dict.fromkeys([cte["ctename"] for cte in ctes])}
+            scope.ctes.update(dict.fromkeys([cte["ctename"] for cte in ctes]))
         for cte in ctes:
             query = cte["ctequery"]
             self.query(query, scope)
-            rows = derived(query.get("SelectStmt"), cte.get("aliascolnames", []))
-            scope.ctes = {**scope.ctes, cte["ctename"]: rows}
+            rows = rows_of(query.get("SelectStmt"), cte.get("aliascolnames", []))
+            scope.ctes[cte["ctename"]] = rows
 
     def into(self, body: Tree) -> None:
         self.creates(body["rel"], body.get("onCommit"))
@@ -254,14 +257,15 @@ class Extractor:
         alias = body.get("alias", {})
         name: str = alias.get("aliasname", "")
         scope.relations[name] = None
-        known = derived(rows, alias.get("colnames", []))
+        known = rows_of(rows, alias.get("colnames", []))
         if known is not None:
             scope.derived[name] = known
 
     # ---- expressions ---------------------------------------------------------------------------
 
     def cast(self, body: Tree, scope: Scope) -> None:
-        self.node(body["arg"], scope)
+        if "arg" in body:
+            self.node(body["arg"], scope)
 
     def result(self, body: Tree, scope: Scope) -> None:
         if "val" in body:
@@ -456,9 +460,7 @@ class Extractor:
         values = body.get("values", [])
         self.nodes(values, scope)
         for target, value in zip(targets, values, strict=False):
-            name = target["ResTarget"]["name"]
-            if (table, name) in self.keys.columns:
-                self.keys.new_values(table, name, [value], scope)
+            self.keys.merged(table, target["ResTarget"]["name"], value, scope)
 
     def returning(self, body: Tree, scope: Scope) -> None:
         if "returningClause" in body:
@@ -518,15 +520,14 @@ _PLAIN_CALL: Final = names(
     "funcname args funcformat location agg_star agg_distinct agg_within_group func_variadic"
 )
 
-_SELECT_LISTS: Final = names("distinctClause groupClause windowClause sortClause")
-_SELECT_NODES: Final = names("havingClause limitOffset limitCount")
+_SELECT_LISTS: Final = ("distinctClause", "groupClause", "windowClause", "sortClause")
+_SELECT_NODES: Final = ("havingClause", "limitOffset", "limitCount")
 _SET_OPERATION_FIELDS: Final = names("op all larg rarg limitOption")
-_SELECT_FIELDS: Final = (
-    _SELECT_LISTS
-    | _SELECT_NODES
-    | _SET_OPERATION_FIELDS
-    | names("withClause lockingClause intoClause targetList fromClause")
-    | names("whereClause valuesLists groupDistinct")
+_SELECT_FIELDS: Final = _SET_OPERATION_FIELDS.union(
+    _SELECT_LISTS,
+    _SELECT_NODES,
+    names("withClause lockingClause intoClause targetList fromClause whereClause"),
+    names("valuesLists groupDistinct"),
 )
 _CHANGE_FIELDS: Final = names("relation withClause returningClause")
 _INSERT_FIELDS: Final = _CHANGE_FIELDS | names("cols selectStmt onConflictClause override")
@@ -552,7 +553,7 @@ _PLAIN_NODES: Final = names(
     JsonSerializeExpr JsonTableColumn JsonTablePathSpec JsonValueExpr List MinMaxExpr NamedArgExpr
     NullTest RangeTableFuncCol RowExpr SortBy WindowDef XmlExpr XmlSerialize AlterTableCmd
     Constraint PartitionCmd PartitionBoundSpec PartitionRangeDatum DefElem PartitionSpec
-    PartitionElem ReplicaIdentityStmt
+    PartitionElem ReplicaIdentityStmt ATAlterConstraint
 """
 )
 

@@ -103,7 +103,7 @@ def is_star(query: Tree) -> bool:
     return "ColumnRef" in value and column_name(value) is None
 
 
-def derived(rows: Tree | None, columns: list[Tree]) -> tuple[list[str], Tree] | None:
+def rows_of(rows: Tree | None, columns: list[Tree]) -> tuple[list[str], Tree] | None:
     """Column names and rows of VALUES or ``unnest``; None of anything else."""
     if rows is None:
         return None

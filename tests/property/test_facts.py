@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import Structure, c_char_p, c_int, c_size_t, c_void_p, string_at
 from importlib import import_module
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.router import sqlparse
-from gateway.router.facts import UNKNOWN_FACTS, Const, Effect
+from gateway.router.facts import UNKNOWN_FACTS, Const, Effect, Name
 from gateway.router.hints import hint
 from gateway.router.sqltree import names
 from tests.unit.router.corpus import CASES, Case, new_cache
@@ -359,3 +360,40 @@ def test_every_character_survives_the_parser() -> None:
         literal = _literal(chr(code))
         facts = new_cache().facts(f'SELECT * FROM t WHERE "userId" = {literal}'.encode())
         assert facts.statements[0].tenant[0].sources == (Const(chr(code)),)
+
+
+# ---- libpg_query's own list of what is called ----------------------------------------------------
+
+
+class _SummaryResult(Structure):
+    _fields_ = (
+        ("length", c_size_t),
+        ("data", c_void_p),
+        ("stderr_buffer", c_char_p),
+        ("error", c_void_p),
+    )
+
+
+def _functions_by_libpg_query(text: str) -> set[Name]:
+    """The functions that pg_query_summary finds, by a tree walk that is not ours."""
+    call = sqlparse._LIBRARY.pg_query_summary
+    call.argtypes, call.restype = [c_char_p, c_int, c_int], _SummaryResult
+    result = call(text.encode(), 0, -1)
+    assert not result.error, text
+    summary = PG_QUERY.SummaryResult.FromString(string_at(result.data, result.length))
+    return {(found.schema_name or None, found.function_name) for found in summary.functions}
+
+
+@given(st.one_of(poisoned(), writing()))
+def test_no_function_call_is_overlooked(text: str) -> None:
+    called = {name for s in CACHE.facts(text.encode()).statements for name in s.functions}
+    assert _functions_by_libpg_query(text) <= called
+
+
+QUERIES = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "EXPLAIN", "COPY", "DECLARE", "EXECUTE")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.expected.startswith(QUERIES)])
+def test_no_function_call_of_the_corpus_is_overlooked(case: Case) -> None:
+    called = {name for s in CACHE.facts(case.text).statements for name in s.functions}
+    assert _functions_by_libpg_query(case.sql) <= called

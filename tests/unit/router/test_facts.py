@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from gateway.router import facts as facts_module
@@ -115,28 +117,44 @@ def test_literals_that_decide_are_never_shared() -> None:
         assert facts.statements[0].setting_names == (name,)
         facts = cache.facts(f"SET search_path = '{name}'".encode())
         assert facts.statements[0].settings[0].values == (Const(name),)
+        assert cache.facts(f"LOAD '{name}'".encode()).statements[0].name == name
 
 
 def test_the_cache_is_bounded_in_entries() -> None:
     cache = new_cache(entries=10)
     for number in range(100):
         cache.facts(f"SELECT * FROM t{number} WHERE a = 'x'".encode())
-    assert len(cache._by_text) == len(cache._by_skeleton) == 10
+    assert cache.entries == 20  # ten texts and ten skeletons
 
 
 def test_the_cache_is_bounded_in_bytes() -> None:
     cache = new_cache(bytes_max=100_000)
     for number in range(200):
         cache.facts(f"SELECT '{number:01000}' FROM t{number}".encode())
-    assert cache._by_text.currsize <= 50_000
-    assert cache._by_skeleton.currsize <= 50_000
-    assert len(cache._by_text) < 50
+    assert 50_000 < cache.bytes_held <= 100_000
+    assert cache.entries < 100
+
+
+def test_what_the_cache_reckons_is_what_it_takes() -> None:
+    # Statements with few and with many tenant values; the reckoning may be high, but not low.
+    tracemalloc.start()
+    try:
+        for rows in (1, 300):
+            cache = new_cache()
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(50):
+                values = ",".join(f"('u{number}', {row})" for row in range(rows))
+                cache.facts(f'INSERT INTO "T{number}" ("userId", n) VALUES {values}'.encode())
+            taken = tracemalloc.get_traced_memory()[0] - before
+            assert taken < cache.bytes_held < 5 * taken
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_text_larger_than_the_cache_is_answered_but_not_kept() -> None:
     cache = new_cache(bytes_max=400)
     assert cache.facts(b"SELECT 1").read_only
-    assert len(cache._by_text) == 0
+    assert cache.entries == 0
 
 
 def test_a_text_over_64_kib_is_never_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,21 @@ assert ask("UPDATE t SET (a, b, c) = (1, 2, 3), (d, e) = (SELECT 1, 2) WHERE (a,
     )
 
 
+def test_rows_named_again_and_again_are_not_read_each_time() -> None:
+    _in_a_process(
+        """
+rows = ",(1)" * 7_000
+again = ' AND l."userId" = v.x' * 1_400
+ask(f"SELECT 1 FROM lead l, (VALUES (1){rows}) v(x) WHERE true{again}")
+columns = ',"userId"' * 3_500
+ask(f'INSERT INTO t ("userId"{columns}) VALUES (1){rows}')
+ask(f'SELECT 1 FROM t WHERE ("userId"{columns}) IN ((1){rows})')
+names = ",".join(f"a{n} AS (SELECT 1)" for n in range(3_000))
+ask(f"WITH {names} SELECT 1")
+"""
+    )
+
+
 def test_memory_does_not_grow_with_the_number_of_texts() -> None:
     out = _in_a_process(
         """
