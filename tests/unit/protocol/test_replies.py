@@ -170,8 +170,8 @@ def test_trap_answers_are_told_apart() -> None:
 
 
 def test_only_own_queries_are_owed() -> None:
+    assert not Replies().only_own
     queue = Replies()
-    assert not queue.only_own
     queue.expect(Expected(replies.QUERY, silent=True))
     assert queue.only_own
     play(queue, "> Query")
@@ -186,7 +186,6 @@ def test_a_synthetic_answer_waits_for_its_turn() -> None:
     assert queue.take_synthetic() == b""
     assert play(queue, "< ParseComplete").synthetic_due
     assert queue.take_synthetic() == b"onetwo"
-    assert not queue.synthetic_due
     assert play(queue, "< BindComplete Ready").idle
 
 
