@@ -56,7 +56,7 @@ def extract(
         x.read_only = False
     facts = StatementFacts(
         x.verb,
-        Effect(x.effects),
+        Effect(x.effects) if x.effects else Effect.NONE,
         frozenset(x.reads),
         frozenset(x.writes),
         x.read_only,

@@ -93,13 +93,11 @@ class _Template:
         for number, statement in enumerate(facts.statements):
             refs: list[_SlotsOfRef] = []
             for at, ref in enumerate(statement.tenant):
-                if constants := _constants(ref, marks):
+                if constants := _constants(ref, marks, scanned):
                     refs.append((at, constants))
             if refs:
                 slots.append((number, tuple(refs)))
         self._slots = tuple(slots)
-        if self.fill(scanned) != facts:
-            raise ValueError("constants are not where they are said to be")
 
     @property
     def shared(self) -> bool:
@@ -127,13 +125,16 @@ class _Template:
         return self.facts.with_statements(tuple(statements))
 
 
-def _constants(ref: TenantRef, marks: dict[int, int]) -> tuple[_Slot, ...]:
+def _constants(
+    ref: TenantRef, marks: dict[int, int], scanned: sqlparse.Scanned
+) -> tuple[_Slot, ...]:
     slots: list[_Slot] = []
     for position, source in enumerate(ref.sources):
         if isinstance(source, Const):
-            if source.at not in marks:
-                raise ValueError("a constant of several tokens")
-            slots.append((position, marks[source.at]))
+            mark = marks.get(source.at, -1)
+            if mark < 0 or _read_constant(scanned, mark) != source:
+                raise ValueError("not a constant of one token, or not where it is said to be")
+            slots.append((position, mark))
     return tuple(slots)
 
 

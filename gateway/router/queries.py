@@ -15,6 +15,7 @@ from gateway.router.keys import Keys, Mention, Scope, TenantColumns
 from gateway.router.sqlparse import Tree
 from gateway.router.sqltree import (
     called_function,
+    column_name,
     elements,
     is_equal,
     is_temporary,
@@ -359,8 +360,12 @@ class Extractor:
 
     def comparison(self, body: Tree, scope: Scope, certain: bool) -> None:
         left, right = body.get("lexpr"), body.get("rexpr")
-        if left is not None and right is not None and is_equal(body, "name"):
-            self.equality(body["kind"], left, right, scope, certain)
+        if left is not None and right is not None:
+            simple = "ColumnRef" in left and ("ParamRef" in right or "A_Const" in right)
+            if simple and column_name(left) not in self.keys.columns.names:
+                return  # most comparisons: nothing in it to follow
+            if is_equal(body, "name"):
+                self.equality(body["kind"], left, right, scope, certain)
         if left is not None:
             self.node(left, scope)
         if right is not None:

@@ -287,16 +287,22 @@ class Facts:
     @staticmethod
     def of(statements: tuple[StatementFacts, ...]) -> Facts:
         """The facts of a text from those of its statements."""
-        effects = 0
+        if len(statements) == 1:
+            only = statements[0]
+            verb = only.verb
+            return Facts(statements, True, only.effects, only.read_only, True, verb, verb)
+        if not statements:
+            return Facts((), single=False)
+        effects = Effect.NONE
         for statement in statements:
             effects |= statement.effects
         return Facts(
             statements,
-            effects=Effect(effects),
+            effects=effects,
             read_only=all(statement.read_only for statement in statements),
-            single=len(statements) == 1,
-            first=statements[0].verb if statements else Verb.EMPTY,
-            last=statements[-1].verb if statements else Verb.EMPTY,
+            single=False,
+            first=statements[0].verb,
+            last=statements[-1].verb,
         )
 
 

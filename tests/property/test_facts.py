@@ -331,14 +331,24 @@ def test_facts_never_raise_on_damaged_statements(
 # ---- the scanner's answer ------------------------------------------------------------------------
 
 
-@given(st.lists(st.one_of(LITERALS, TOKENS, INSIDE.map(_comment), INSIDE), max_size=60))
+PIECES = st.sampled_from([*"aZ_1$.5 x\"'éE-+/*(),;=", "$1", "$$", "a1", "1a", ".5", "::", "--"])
+
+
+@given(
+    st.one_of(
+        st.lists(st.one_of(LITERALS, TOKENS, INSIDE.map(_comment), INSIDE), max_size=60),
+        st.lists(PIECES, max_size=8).map(lambda pieces: ["".join(pieces)]),
+    )
+)
+@settings(max_examples=500)
 def test_marks_are_the_constants_and_comments_that_the_scanner_found(words: list[str]) -> None:
     text = " ".join(words).encode()
     try:
         scanned = sqlparse.scan(text)
+        scanned_answer = sqlparse._answer_of(text)
     except sqlparse.Unparsable:
         return
-    answer = PG_QUERY.ScanResult.FromString(scanned._answer)
+    answer = PG_QUERY.ScanResult.FromString(scanned_answer)
     wanted = {260: b"\x84", 261: b"\x85", 262: b"\x86", 263: b"\x87", 264: b"\x88", 266: b"\x8a"}
     wanted |= {275: b"\x93", 276: b"\x94"}
     assert scanned.marks == [
@@ -346,7 +356,7 @@ def test_marks_are_the_constants_and_comments_that_the_scanner_found(words: list
         for token in answer.tokens
         if token.token in wanted
     ]
-    assert sqlparse._tokens(scanned._answer) == [(t.start, t.end) for t in answer.tokens]
+    assert sqlparse._tokens(scanned_answer) == [(t.start, t.end) for t in answer.tokens]
 
 
 def test_token_numbers_are_those_of_this_libpg_query() -> None:
