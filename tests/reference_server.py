@@ -111,7 +111,8 @@ class ReferenceServer:
         self.in_batch = sent.tag not in "QFS"
         if sent.tag == "Q":
             self._in_query = True
-            self._statements = deque(sent.fates)
+            self._statements = deque(fate for fate in sent.fates if fate != EMPTY)
+            self._say("" if self._statements else _SIMPLE_ANSWERS[EMPTY])
             self._run_statements()
         elif sent.tag == "E":
             self._in_query = False
