@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 
-.PHONY: demo test check format pytest docs clean
+.PHONY: demo test check format pytest test-drivers docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -22,6 +23,9 @@ check: $(STAMP)
 pytest: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
+test-drivers: $(STAMP)    ## other people's test suites, directly and through the gateway; a table
+	@$(BIN)/python -m tests.suites $(ARGS)
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -29,10 +33,20 @@ format: $(STAMP)
 docs: $(STAMP)            ## regenerate config/schema.json and docs/configuration.md
 	$(BIN)/python -m gateway.settings.document
 
+bench: $(BENCH_STAMP)     ## PostgreSQL, PgBouncer and the gateway side by side; Ctrl-C stops and reports
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-short: $(BENCH_STAMP) ## the same in less than 5 minutes
+	@$(BIN)/python -m benchmarks --short $(ARGS)
+
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (first time only) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
 $(NODE_STAMP): $(NODE)/package.json $(STAMP)

@@ -1,0 +1,49 @@
+"""The table of scenarios. A new one is a class beside this file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.measure import Scenario
+from benchmarks.scenarios.idle import IdleClients
+from benchmarks.scenarios.streaming import STREAMS, Streaming
+from benchmarks.scenarios.tenants import ManyTenants, NoisyOwner
+from benchmarks.scenarios.transactions import Logins, Pgbench, SystemCalls
+
+PROTOCOLS = ("simple", "extended", "prepared")
+CLIENTS = (1, 8, 32, 100, 500)
+
+
+def full() -> Iterator[Scenario]:
+    """What `make bench` runs."""
+    for workload in ("select", "tpcb"):
+        for protocol in PROTOCOLS:
+            for clients in CLIENTS:
+                yield Pgbench(workload, protocol, clients)
+    for protocol in PROTOCOLS:
+        for clients in (1, 32, 100):
+            yield SystemCalls(protocol, clients)
+    for what in STREAMS:
+        for connections in (1, 8):
+            yield Streaming(what, connections)
+    yield Logins(8)
+    yield IdleClients(1000)
+    yield ManyTenants(200)
+    yield ManyTenants(1000)
+    yield NoisyOwner(quiet=20, noisy=100)
+
+
+def short() -> Iterator[Scenario]:
+    """What `make bench-short` runs."""
+    for protocol in PROTOCOLS:
+        for clients in (1, 32, 100):
+            yield Pgbench("select", protocol, clients)
+    yield Pgbench("tpcb", "prepared", 32)
+    for protocol in PROTOCOLS:
+        yield SystemCalls(protocol, 32)
+    for what in STREAMS:
+        yield Streaming(what, 1)
+    yield Logins(8)
+    yield IdleClients(1000)
+    yield ManyTenants(200)
+    yield NoisyOwner(quiet=20, noisy=100)
