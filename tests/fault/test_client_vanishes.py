@@ -7,7 +7,7 @@ PostgreSQL would not have committed, and never more servers than the bound.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ async def house(provisioned: Provisioned, fresh_database: FreshDatabase) -> Asyn
         login = provisioned.owner_on("law")
         with backends(url) as watch:
             yield House(worker, url, place(worker, login), watch)
+        print(f"most backends {watch.most} of {POOL_MAX} in {watch.samples} samples")
 
 
 # --- how a client leaves ---------------------------------------------------------------------
@@ -369,13 +370,6 @@ async def test_goodbye_without_sync_commits_nothing(house: House) -> None:
     assert await house.committed() == 0
     await every_server_is_clean(house)
     wire.fin()
-
-
-@pytest.fixture(autouse=True)
-def figures_at_the_end(house: House) -> Iterator[None]:
-    """What the watcher saw, for the record."""
-    yield
-    print(f"most backends {house.watch.most} of {POOL_MAX}, {house.watch.samples} samples")
 
 
 # --- what the next clients find --------------------------------------------------------------
