@@ -1,0 +1,101 @@
+"""Cancel keys: who is reached, and by whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import GatewayError, ShuttingDown
+from gateway.ids import Numbers, cancel_secret
+from gateway.session.registry import Registry
+
+
+class Session:
+    """What a registry knows of a client."""
+
+    def __init__(self, key: tuple[int, bytes]) -> None:
+        self.number, self.secret = key
+        self.cancelled = 0
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def drain(self, error: ShuttingDown) -> None:
+        raise AssertionError
+
+    def end(self, error: GatewayError) -> None:
+        raise AssertionError
+
+
+def joined(registry: Registry, minor: int = 0) -> Session:
+    session = Session(registry.new_key(minor))
+    registry.add(session)
+    return session
+
+
+def test_a_cancel_reaches_the_session_with_the_key_and_no_other() -> None:
+    registry = Registry()
+    first, second = joined(registry), joined(registry)
+    assert registry.cancel(second.number, second.secret)
+    assert (first.cancelled, second.cancelled) == (0, 1)
+
+
+@pytest.mark.parametrize("secret", [b"", b"\0\0\0\0", b"x" * 32, b"x" * 256])
+def test_trap_a_wrong_key_reaches_nobody(secret: bytes) -> None:
+    registry = Registry()
+    session = joined(registry)
+    assert not registry.cancel(session.number, secret)
+    assert not registry.cancel(session.number, session.secret + b"x")
+    assert not registry.cancel(session.number, session.secret[:-1])
+    assert not registry.cancel(session.number + 1, session.secret)
+    assert session.cancelled == 0
+
+
+def test_trap_the_key_of_one_who_left_reaches_nobody() -> None:
+    registry = Registry()
+    gone = joined(registry)
+    registry.remove(gone)
+    joined(registry)
+    assert not registry.cancel(gone.number, gone.secret)
+    registry.remove(gone)
+    assert len(registry) == 1
+
+
+@pytest.mark.parametrize(("minor", "length"), [(0, 4), (1, 4), (2, 32), (9, 32)])
+def test_keys_are_as_long_as_the_protocol_allows(minor: int, length: int) -> None:
+    assert len(Registry().new_key(minor)[1]) == length
+
+
+def test_keys_are_not_used_twice_while_they_live() -> None:
+    registry = Registry()
+    sessions = [joined(registry) for _ in range(100)]
+    assert len({session.number for session in sessions}) == 100
+    assert len({session.secret for session in sessions}) == 100
+    assert set(registry) == set(sessions)
+
+
+def test_a_session_may_leave_while_all_are_gone_through() -> None:
+    registry = Registry()
+    for session in [joined(registry), joined(registry)]:
+        assert session in set(registry)
+    for one in registry:
+        registry.remove(one)
+    assert len(registry) == 0
+
+
+def test_numbers_fit_an_int32_and_start_again() -> None:
+    numbers = Numbers()
+    assert [numbers.next(), numbers.next()] == [1, 2]
+    numbers._last = 0x7FFFFFFE
+    assert [numbers.next(), numbers.next()] == [0x7FFFFFFF, 1]
+
+
+def test_a_living_number_is_passed_over_when_they_start_again() -> None:
+    registry = Registry()
+    old = joined(registry)
+    registry._numbers._last = 0x7FFFFFFF
+    assert old.number == 1
+    assert registry.new_key(0)[0] == 2
+
+
+def test_secrets_are_as_long_as_asked_for() -> None:
+    assert len(cancel_secret(256)) == 256
