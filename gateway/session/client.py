@@ -103,7 +103,12 @@ class ClientSession(asyncio.Protocol):
         self._pool: Pool | None = None
         self._inbox = Inbox()
         self._outbound = Outbound(
-            number, context.facts, self.holdings, self._note, self._asks_foreign_sequence
+            number,
+            context.facts,
+            self.holdings,
+            self.listens,
+            self._note,
+            self._asks_foreign_sequence,
         )
         self._outbound.translator = Translator(
             context.statements, context.settings.pool.client_statements_max, self._outbound.heed

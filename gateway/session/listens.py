@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 from gateway.errors import GatewayError, ServerUnavailable
 from gateway.pool.listening import MARKER_PREFIX, Listening, read_notification
-from gateway.pool.server import Answer, ServerConnection
+from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
 
 _WAITING_MAX_BYTES = 8 * 1024 * 1024
 _LINE_TIMEOUT_S = 5.0
+_CHANNELS = "pg_listening_channels"
 _ROLLED_BACK = frozenset([b"", b"ROLLBACK\0"])
 
 
@@ -113,6 +114,17 @@ class Listens:
             await self._draw_line(server, listening)
         await _ask(server, "UNLISTEN *")
 
+    def show(self, server: ServerConnection, facts: Facts) -> bytes:
+        """What to send before a statement that asks for our channels, so that it finds them.
+
+        `move` takes them away again. Empty when it doesn't ask, and inside a transaction, where
+        PostgreSQL shows no new LISTEN.
+        """
+        if server.status != IDLE or not _asks_for_channels(facts):
+            return b""
+        listen = "; ".join(f"LISTEN {_identifier(channel)}" for channel in sorted(self.channels))
+        return server.prepare_ask(listen, lambda answer: None)
+
     async def _draw_line(self, server: ServerConnection, listening: Listening) -> None:
         self._marker = listening.new_marker()
         self._line = asyncio.Event()
@@ -180,6 +192,18 @@ def notification(pid: int, channel: bytes, payload: bytes) -> bytes:
     return messages.message(
         b"A", struct.pack("!i", pid) + messages.cstring(channel) + messages.cstring(payload)
     )
+
+
+def _asks_for_channels(facts: Facts) -> bool:
+    return any(name == _CHANNELS for one in facts.statements for _, name in one.functions)
+
+
+def _identifier(channel: bytes) -> str:
+    """A channel's name as SQL in ASCII, to mean the same in every client_encoding."""
+    name = channel.decode("utf-8", "surrogateescape")
+    plain = (char.isascii() and char not in '"\\' for char in name)
+    pairs = zip(name, plain, strict=True)
+    return 'U&"' + "".join(char if keep else f"\\+{ord(char):06x}" for char, keep in pairs) + '"'
 
 
 async def _ask(server: ServerConnection, sql: str) -> None:

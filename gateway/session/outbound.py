@@ -5,14 +5,15 @@ No I/O: a chunk goes in, the bytes to send come out; most often they are the chu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.errors import ProtocolViolation
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
-from gateway.router.facts import Effect, Facts, FactsCache
+from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache
 from gateway.session.holdings import Holdings
+from gateway.session.listens import Listens
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
 from gateway.session.translate import Translator
@@ -22,6 +23,9 @@ WHOLE_MAX_BYTES = 256 * 1024
 
 _COPY_DATA = ord("d")
 _SHORT_BYTES = 512
+_ENCODINGS_WITH_BACKSLASHES = frozenset(
+    [b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB"]
+)
 
 
 class Outbound:
@@ -34,6 +38,7 @@ class Outbound:
     __slots__ = (
         "_facts",
         "_holdings",
+        "_listens",
         "_number",
         "_on_facts",
         "_on_foreign_sequences",
@@ -52,12 +57,14 @@ class Outbound:
         number: int,
         facts: FactsCache,
         holdings: Holdings,
+        listens: Listens,
         on_facts: Callable[[Facts], None],
         on_foreign_sequences: Callable[[], None],
     ) -> None:
         self._number = number
         self._facts = facts
         self._holdings = holdings
+        self._listens = listens
         self._on_facts = on_facts
         self._on_foreign_sequences = on_foreign_sequences
         self.translator: Translator
@@ -107,7 +114,7 @@ class Outbound:
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         text = message[HEADER_BYTES:-1]
-        facts = self._facts.facts(text)
+        facts = self._facts_of(server, text)
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         before = self.heed(server, facts)
         self.translator.query(server)
@@ -119,6 +126,12 @@ class Outbound:
         server.replies.expect(replies.CLIENT_QUERY)
         return before + message if before or facts.effects & Effect.SQL_DEALLOCATE else None
 
+    def _facts_of(self, server: ServerConnection, text: bytes) -> Facts:
+        """What a text is; unknown where a backslash means other than the scanner assumes."""
+        if b"\\" in text and _reads_backslashes(server.parameters):
+            return UNKNOWN_FACTS
+        return self._facts.facts(text)
+
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
         before = b""
@@ -128,6 +141,9 @@ class Outbound:
                 before = self._without_foreign_sequences(server)
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
+        if self._listens.channels and (shown := self._listens.show(server, facts)):
+            self._holdings.effects |= Effect.LISTEN
+            before += shown
         return before
 
     def _function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
@@ -191,6 +207,14 @@ class Outbound:
             return b""
         self._on_foreign_sequences()
         return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
+
+
+def _reads_backslashes(parameters: Mapping[bytes, bytes]) -> bool:
+    """Whether a backslash may be an escape in '...', or the second byte of a character."""
+    return (
+        parameters.get(b"standard_conforming_strings") != b"on"
+        or parameters.get(b"client_encoding") in _ENCODINGS_WITH_BACKSLASHES
+    )
 
 
 def unknown_message(tag: int) -> ProtocolViolation:
