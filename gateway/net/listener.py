@@ -204,8 +204,10 @@ class Listener:
     async def _encrypted(
         self, sock: socket.socket, context: ssl.SSLContext
     ) -> tuple[MessageStream, ssl.SSLObject]:
-        transport, stream = await self._loop.connect_accepted_socket(
-            MessageStream, sock, ssl=context, ssl_handshake_timeout=self.timeout_s
+        # Not the protocol that is returned: on uvloop that is the TLS layer itself.
+        stream = MessageStream()
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: stream, sock, ssl=context, ssl_handshake_timeout=self.timeout_s
         )
         tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
         return stream, tls
@@ -233,6 +235,9 @@ def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from None
     except BaseException:
         sock.close()
         raise

@@ -67,6 +67,11 @@ class Listening(SilentClient):
         return len(self._channels)
 
     @property
+    def pid(self) -> int | None:
+        """The server process that listens; None when nobody does."""
+        return None if self._server is None else self._server.pid
+
+    @property
     def possible(self) -> bool:
         """Whether the pool has room for a connection that is kept."""
         return self._pool.limits.max > 1 and not self._pool.core.retired

@@ -10,13 +10,17 @@ from itertools import count
 from weakref import WeakValueDictionary
 
 from gateway.protocol import messages
-from gateway.router.facts import Facts, FactsCache
+from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache
 
 NAME_PREFIX = b"__gateway_"
 """What every name that servers know begins with."""
 
 Scope = tuple[tuple[str, str], ...]
 """The settings that change what a text means: two clients share a statement only within one."""
+
+
+_ESCAPES_ALLOWED = ("standard_conforming_strings", "off")
+"""A backslash in '...' is then an escape, which the scanner of facts does not assume."""
 
 
 class Statement:
@@ -46,14 +50,16 @@ class Statements:
         """The shared statement of a Parse message's body."""
         statement = self._shared.get((body, scope))
         if statement is None:
-            statement = self.private(body)
+            statement = self.private(body, scope)
             self._shared[(body, scope)] = statement
         return statement
 
-    def private(self, body: bytes) -> Statement:
+    def private(self, body: bytes, scope: Scope = ()) -> Statement:
         """A statement nobody else is given."""
         text_end = body.find(b"\0")
-        facts = self._facts.facts(body[:text_end] if text_end >= 0 else body)
+        text = body[:text_end] if text_end >= 0 else body
+        odd = b"\\" in text and _ESCAPES_ALLOWED in scope
+        facts = UNKNOWN_FACTS if odd else self._facts.facts(text)
         return Statement(b"%b%x" % (NAME_PREFIX, next(self._numbers)), body, facts)
 
     def __len__(self) -> int:

@@ -47,6 +47,8 @@ _IDENTITY = ("user", "database")
 _OURS = "gateway."
 _OWNER = "gateway.owner"
 _REMEMBERED_HELLOS = 4096
+_OPERATORS_RESERVE = 10
+"""Clients beyond listen.max_client_connections, if they are operators."""
 
 Parameters = dict[bytes, bytes]
 
@@ -111,7 +113,7 @@ class Doorkeeper:
         """Authenticate. Raises GatewayError; the failure is then logged and counted."""
         user = startup.parameters.get("user", "")
         try:
-            self._require_room()
+            self._require_room(_OPERATORS_RESERVE)
             _negotiate(arrival, startup)
             if not user:
                 raise AuthorizationFailed("no PostgreSQL user name specified in startup packet")
@@ -128,12 +130,15 @@ class Doorkeeper:
             if isinstance(error, LoginRefused):
                 await asyncio.sleep(self._context.settings.auth.failure_delay_ms / 1000)
             raise
+        if login.kind is not LoginKind.OPERATOR:
+            self._require_room(0)
         asked, settings = _wishes(startup)
         return Admission(arrival, startup, login, asked, settings)
 
-    def _require_room(self) -> None:
+    def _require_room(self, reserve: int) -> None:
+        """Refuse one client too many; the reserve is for operators, who must always get in."""
         limit = self._context.settings.listen.max_client_connections
-        if len(self._context.registry) >= limit:
+        if len(self._context.registry) >= limit + reserve:
             self._context.counters.rejected_clients += 1
             raise TooManyClients(
                 "sorry, too many clients already",
@@ -162,7 +167,6 @@ class Doorkeeper:
             peer=arrival.peer,
             application=admission.application,
         )
-        self._require_room()
         arrival.stream.write(_welcome(parameters, number, secret))
         self._context.counters.logins += 1
         session.start(arrival.stream.hand_over(session))

@@ -60,7 +60,7 @@ _HEX = "pg_catalog.encode(pg_catalog.convert_to({}, pg_catalog.getdatabaseencodi
 _ROLE_NAMES = ("session_authorization", "role")
 """In the order in which they must be set: the first puts an end to the second."""
 
-_SCOPE_NAMES = ("search_path", *_ROLE_NAMES)
+_SCOPE_NAMES = ("search_path", "standard_conforming_strings", *_ROLE_NAMES)
 
 _ESCAPED = tuple(
     chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
