@@ -46,23 +46,27 @@ class Authenticator:
         when the peer leaves before.
         """
         login = await self._directory.login(user)
-        if login is not None and is_md5_verifier(login.verifier):
-            await self._md5(stream, login, user)
+        if login is not None and self._has_md5(login):
+            proof = await self._md5(stream, login)
         elif login is not None and not login.verifier and in_tls and self._auth.api_keys:
-            await self._api_key(stream, login)
+            proof = await self._api_key(stream, login)
         else:
-            await self._scram(stream, login, user, binding)
+            proof = await self._scram(stream, login, user, binding)
         if login is None:
             raise _failure(user, "no such login")
         _require_usable(login)
+        # Only now: a right password of a disabled login must look like a wrong one.
+        stream.write(proof)
         return login
+
+    def _has_md5(self, login: Login) -> bool:
+        return self._auth.allow_md5_verifiers and is_md5_verifier(login.verifier)
 
     async def _scram(
         self, stream: MessageStream, login: Login | None, user: str, binding: bytes | None
-    ) -> None:
-        verifier = None
-        if login is not None and login.verifier:
-            verifier = ScramVerifier.parse(login.verifier)
+    ) -> bytes:
+        """AuthenticationSASLFinal, to be sent when nothing else speaks against the login."""
+        verifier, flaw = _scram_verifier(login)
         server = ScramServer(
             verifier, channel_binding=binding, mock_secret=self._mock_secret, user=user
         )
@@ -70,29 +74,38 @@ class Authenticator:
         mechanism, data = _sasl_initial(await _answer(stream))
         stream.write(messages.authentication_sasl_continue(server.first(mechanism, data)))
         try:
-            final = server.final(await _answer(stream))
+            return messages.authentication_sasl_final(server.final(await _answer(stream)))
         except AuthenticationFailed:
-            why = "no such login" if login is None else "wrong password"
-            if login is not None and not login.verifier:
-                why = "the login has no password, and API keys are taken inside TLS only"
-            raise _failure(user, why) from None
-        stream.write(messages.authentication_sasl_final(final))
+            raise _failure(user, flaw or "wrong password") from None
 
-    async def _md5(self, stream: MessageStream, login: Login, user: str) -> None:
+    async def _md5(self, stream: MessageStream, login: Login) -> bytes:
         salt = secrets.token_bytes(4)
-        if not self._auth.allow_md5_verifiers:
-            await self._scram(stream, None, user, None)
-            raise _failure(user, "md5 verifiers are not allowed (auth.allow_md5_verifiers)")
         stream.write(messages.authentication_md5(salt))
         answer = (await _answer(stream)).rstrip(b"\0")
         if not check_md5_answer(answer, login.verifier, salt):
-            raise _failure(user, "wrong password")
+            raise _failure(login.name, "wrong password")
+        return b""
 
-    async def _api_key(self, stream: MessageStream, login: Login) -> None:
+    async def _api_key(self, stream: MessageStream, login: Login) -> bytes:
         stream.write(messages.AUTHENTICATION_CLEARTEXT)
         key = (await _answer(stream)).rstrip(b"\0").decode("utf-8", "replace")
         if not await self._directory.api_key(login.name, key):
             raise _failure(login.name, "unknown, expired or disabled API key")
+        return b""
+
+
+def _scram_verifier(login: Login | None) -> tuple[ScramVerifier | None, str]:
+    """What SCRAM checks against; where there is nothing, None and why no password can be right."""
+    if login is None:
+        return None, "no such login"
+    if not login.verifier:
+        return None, "the login has no password, and API keys are taken inside TLS only"
+    if is_md5_verifier(login.verifier):
+        return None, "md5 verifiers are not allowed (auth.allow_md5_verifiers)"
+    try:
+        return ScramVerifier.parse(login.verifier), ""
+    except ValueError:
+        return None, "the stored verifier is unusable"
 
 
 async def _answer(stream: MessageStream) -> bytes:
