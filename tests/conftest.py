@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import uvloop
 
 from gateway.demo.binaries import find_postgres
 from gateway.demo.postgres import FAST, Cluster
@@ -25,6 +27,11 @@ OWNERS = 42
 SHARDED = ("REAL_ESTATE", "MEDICAL")
 
 FreshDatabase = Callable[[str], Awaitable[str]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
+    """Tests run on the loop that `gateway serve` runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

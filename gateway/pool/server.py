@@ -317,7 +317,7 @@ class ServerConnection(asyncio.Protocol):
                 break
             following = pos + message_size(data, pos)
             if following > end:
-                if self._must_wait(data[pos], following - pos):
+                if (silent or _STOPS[data[pos]]) and following - pos <= _WHOLE_MAX_BYTES:
                     break
                 self._stream(data, pos, following - end, silent)
                 if silent:
@@ -359,10 +359,6 @@ class ServerConnection(asyncio.Protocol):
     def _is_clients_error(self, head: Expected | None, tag: int) -> bool:
         """An error of a message put in for the client's next one is the client's."""
         return tag == _E and head is not None and head.kind != replies.QUERY
-
-    def _must_wait(self, tag: int, size: int) -> bool:
-        """Whether an incomplete message is kept until it is whole."""
-        return bool(_STOPS[tag]) and size <= _WHOLE_MAX_BYTES
 
     def _stream(self, data: bytes, pos: int, missing: int, silent: bool) -> None:
         """A message too big to keep: what there is of it decides, the rest passes unseen."""
