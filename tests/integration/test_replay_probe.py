@@ -106,7 +106,7 @@ WISHES = {
     "my.var": TEXTS,
     "my.other": TEXTS,
     "app.Ünïcode": TEXTS,
-    # Short: PostgreSQL 16 and later write each other byte as four, and cut off at 63 when set again.
+    # Short: since PostgreSQL 16 other bytes become four each, cut off at 63 when set again.
     "application_name": st.text(LETTERS, max_size=3),
     "search_path": SCHEMAS.map(", ".join),
     "DateStyle": st.sampled_from(["German", "SQL, DMY", "ISO, YMD", "Postgres"]),
