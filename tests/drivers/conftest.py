@@ -38,7 +38,7 @@ async def clients(
     """Several clients of several owners of one database. They delete what they insert."""
     owners = [login for login in provisioned.owners if login.shard == SHARD]
     assert len(owners) > 1
-    yield [
+    made = [
         Client(
             worker.address[1],
             login.user,
@@ -49,7 +49,8 @@ async def clients(
         )
         for login in islice(cycle(owners), CLIENTS)
     ]
-    assert await _rows_left(provisioned) == 0
+    yield made
+    assert await _rows_left(provisioned, [client.tag for client in made]) == 0
 
 
 @pytest.fixture
@@ -58,12 +59,12 @@ def client(clients: list[Client]) -> Client:
     return clients[0]
 
 
-async def _rows_left(provisioned: Provisioned) -> int:
-    """How many tagged rows are in the database, asked of it directly."""
+async def _rows_left(provisioned: Provisioned, tags: list[str]) -> int:
+    """How many rows the clients left in the database, asked of it directly."""
     connection = await asyncpg.connect(provisioned.url(SHARD))
     try:
         left: int = await connection.fetchval(
-            'SELECT count(*) FROM "Lead" WHERE "source" LIKE $1', TAG_PREFIX + "%"
+            'SELECT count(*) FROM "Lead" WHERE "source" = ANY ($1)', tags
         )
         return left
     finally:

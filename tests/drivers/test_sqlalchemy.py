@@ -115,9 +115,8 @@ async def test_core(clients: list[Client], driver: str) -> None:
             connection.rollback()
             states = connection.scalars(select(Lead.status).where(mine).distinct()).all()
             assert states == ["NEW"]
-            streamed = connection.execution_options(yield_per=40).scalars(
-                select(Lead.name).where(mine).order_by(Lead.name)
-            )
+            named = select(Lead.name).where(mine).order_by(Lead.name)
+            streamed = connection.scalars(named.execution_options(yield_per=40))
             assert list(streamed) == [f"{n:03}" for n in range(150)]
             connection.execute(delete(Lead).where(mine))
             connection.commit()
