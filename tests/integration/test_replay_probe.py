@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -76,7 +76,7 @@ async def database(fresh_database: FreshDatabase) -> str:
 
 
 @pytest.fixture(scope="module")
-def roles(postgres: Cluster, database: str) -> Iterator[None]:
+async def roles(database: str) -> AsyncIterator[None]:
     """Roles that the login may become; they are of the whole cluster, so they go again."""
     with psycopg.connect(database, autocommit=True) as connection:
         for role in ROLES:
@@ -137,7 +137,7 @@ SESSIONS = st.fixed_dictionaries({}, optional=WISHES)
     wanted={"client_encoding": "LATIN1", "my.var": "é\\'", "role": ROLES[1]},
 )
 @example(before={"standard_conforming_strings": "off"}, wanted={"my.var": "\\\\'"})
-def test_a_replay_makes_any_session_like_any_other(
+async def test_a_replay_makes_any_session_like_any_other(
     database: str, roles: None, before: dict[str, str], wanted: dict[str, str]
 ) -> None:
     with session(database) as first, session(database) as second:
@@ -177,7 +177,9 @@ def without_empty(found: Settings) -> Settings:
         "SET log_statement = 'all'; SET ROLE plain",
     ],
 )
-def test_what_statements_change_is_found_and_moved(database: str, roles: None, change: str) -> None:
+async def test_what_statements_change_is_found_and_moved(
+    database: str, roles: None, change: str
+) -> None:
     with session(database) as first, session(database) as second:
         run(first, change)
         want = found_on(first)
@@ -202,7 +204,7 @@ def test_what_statements_change_is_found_and_moved(database: str, roles: None, c
         "SET SESSION AUTHORIZATION plain; SET ROLE plain; RESET SESSION AUTHORIZATION",
     ],
 )
-def test_trap_what_was_rolled_back_or_reset_is_not_found(
+async def test_trap_what_was_rolled_back_or_reset_is_not_found(
     database: str, roles: None, change: str
 ) -> None:
     with session(database) as connection:
@@ -211,7 +213,7 @@ def test_trap_what_was_rolled_back_or_reset_is_not_found(
         assert without_empty(found_on(connection).settings) == ()
 
 
-def test_trap_one_clients_isolation_level_does_not_break_the_next_clients_replay(
+async def test_trap_one_clients_isolation_level_does_not_break_the_next_clients_replay(
     database: str,
 ) -> None:
     """RESET transaction_isolation is an error, so it must never be part of a replay."""
@@ -221,7 +223,7 @@ def test_trap_one_clients_isolation_level_does_not_break_the_next_clients_replay
         assert found_on(connection).settings == (("work_mem", "2048"),)
 
 
-def test_reset_all_takes_away_what_no_query_lists(database: str) -> None:
+async def test_reset_all_takes_away_what_no_query_lists(database: str) -> None:
     with session(database) as connection:
         run(connection, "SET hidden.tenant = 'of another client'")
         have = found_on(connection, custom=())
@@ -231,7 +233,7 @@ def test_reset_all_takes_away_what_no_query_lists(database: str) -> None:
         assert found_on(connection, custom=()).settings == (("work_mem", "2048"),)
 
 
-def test_identity_is_taken_off_while_settings_are_changed(database: str, roles: None) -> None:
+async def test_identity_is_taken_off_while_settings_are_changed(database: str, roles: None) -> None:
     """log_min_messages is for superusers: the role that both sessions have could not set it."""
     with session(database) as first, session(database) as second:
         run(first, "SET log_min_messages = 'error'; SET ROLE plain")
@@ -243,7 +245,7 @@ def test_identity_is_taken_off_while_settings_are_changed(database: str, roles: 
 # --- other encodings -------------------------------------------------------------------------
 
 
-def test_trap_values_are_not_garbled_by_the_sessions_encodings(database: str) -> None:
+async def test_trap_values_are_not_garbled_by_the_sessions_encodings(database: str) -> None:
     with session(database) as first, session(database) as second:
         run(first, "SET my.var = 'é€日本'")
         run(first, "SET client_encoding = 'LATIN1'")
@@ -255,7 +257,7 @@ def test_trap_values_are_not_garbled_by_the_sessions_encodings(database: str) ->
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
-def test_databases_of_other_encodings(postgres: Cluster, encoding: str) -> None:
+async def test_databases_of_other_encodings(postgres: Cluster, encoding: str) -> None:
     name = f"replay_{encoding.lower()}"
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
@@ -287,7 +289,7 @@ PINNING = [
 
 
 @pytest.mark.parametrize(("statement", "pin"), PINNING)
-def test_what_pins_is_found_and_goes_with_discard_all(
+async def test_what_pins_is_found_and_goes_with_discard_all(
     database: str, statement: str, pin: Pin
 ) -> None:
     with session(database) as other, session(database) as connection:
@@ -313,20 +315,20 @@ def test_what_pins_is_found_and_goes_with_discard_all(
         "BEGIN; LISTEN a; ROLLBACK",
     ],
 )
-def test_what_is_over_does_not_pin(database: str, statement: str) -> None:
+async def test_what_is_over_does_not_pin(database: str, statement: str) -> None:
     with session(database) as connection:
         for part in statement.split("; "):
             run(connection, part)
         assert not found_on(connection).pins
 
 
-def test_a_statement_of_the_protocol_is_not_one_of_sql(database: str) -> None:
+async def test_a_statement_of_the_protocol_is_not_one_of_sql(database: str) -> None:
     with session(database) as connection:
         connection.pgconn.prepare(b"by_protocol", b"SELECT 1")
         assert not found_on(connection).pins
 
 
-def test_channels_are_told_as_the_server_has_them(database: str) -> None:
+async def test_channels_are_told_as_the_server_has_them(database: str) -> None:
     with session(database) as connection:
         run(connection, 'LISTEN "a b"')
         run(connection, 'LISTEN "É"')
@@ -337,7 +339,7 @@ def test_channels_are_told_as_the_server_has_them(database: str) -> None:
 # --- a hostile session -----------------------------------------------------------------------
 
 
-def test_trap_operators_and_functions_of_the_clients_search_path_do_not_fool_the_probe(
+async def test_trap_operators_and_functions_of_the_clients_search_path_do_not_fool_the_probe(
     database: str,
 ) -> None:
     lies = """
