@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.machine import commit, machine
+from benchmarks.machine import busy, commit, machine
 from benchmarks.measure import Failed, Scenario
 from benchmarks.programs import ProgramMissing
 from benchmarks.report import write_report
@@ -81,7 +81,7 @@ def main(
         short=short,
         seconds=seconds or (1.5 if short else 8.0),
         repetitions=repetitions or (3 if short else 5),
-        minutes=minutes or (4.2 if short else 24 * 60.0),
+        minutes=minutes or (4.0 if short else 24 * 60.0),
         plan=Plan(scale or 20, owners or (2_000 if short else 50_000)),
         targets=tuple(targets.split(",")),
         only=tuple(only or ()),
@@ -125,11 +125,12 @@ async def _run(options: Options, results: Results, console: Console) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     ends = monotonic() + options.minutes * 60
-    facts = machine()  # before our own servers are busy
+    facts, warning = machine(), busy()  # before our own servers are busy
     async with rig(options.plan, options.targets, console.print) as everything:
-        for note in everything.notes:
+        notes = (*everything.notes, *([warning] if warning else []))
+        for note in notes:
             console.print(note, style="yellow")
-        results.begin(_about(options, everything, facts))
+        results.begin(_about(options, everything, facts, notes))
         steps = [step for step in _steps(options, everything) if _key(step) not in results.done]
         await _take(steps, options, everything, results, console, ends)
 
@@ -212,7 +213,9 @@ def _key(step: Step) -> tuple[str, str, int]:
     return step.scenario.key, step.target.name, step.repetition
 
 
-def _about(options: Options, everything: Rig, facts: dict[str, str]) -> About:
+def _about(
+    options: Options, everything: Rig, facts: dict[str, str], notes: tuple[str, ...]
+) -> About:
     return About(
         started=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         short=options.short,
@@ -223,7 +226,7 @@ def _about(options: Options, everything: Rig, facts: dict[str, str]) -> About:
         versions={**everything.versions, "source": commit()},
         postgres_settings=dict(POSTGRES_SETTINGS),
         command=" ".join(["python -m benchmarks", *sys.argv[1:]]),
-        notes=everything.notes,
+        notes=notes,
     )
 
 
@@ -232,7 +235,6 @@ def _new_folder(short: bool) -> Path:
     for number in range(1, 1000):
         folder = RESULTS / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
-            folder.mkdir(parents=True)
             return folder
     raise typer.BadParameter(f"{RESULTS} is full of runs of today")
 

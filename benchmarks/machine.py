@@ -7,6 +7,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+_QUIET = 0.25
+"""Load per core up to which a machine counts as quiet."""
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -19,6 +22,17 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "load before the run": "{:.2f} (1 min), {:.2f} (5 min)".format(*os.getloadavg()),
     }
+
+
+def busy() -> str:
+    """A warning when others use the machine; empty when it is quiet. Ask before starting a load."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load < _QUIET * cores:
+        return ""
+    return (
+        f"The machine was busy before the run (load {load:.1f} on {cores} cores): throughput and"
+        " latency say little; CPU and system calls per transaction hold better."
+    )
 
 
 def commit() -> str:

@@ -92,6 +92,8 @@ def _draw_over_clients(results: Results, over: _Over) -> bool:
             panel.minorticks_off()
             if over.logarithmic:
                 panel.set_yscale("log")
+                panel.yaxis.set_major_formatter("{x:g}")
+                panel.yaxis.set_minor_formatter("{x:g}")
             else:
                 panel.set_ylim(bottom=0)
         axes[0].set_ylabel(FIGURES[over.figure].title)

@@ -102,7 +102,7 @@ def _group(results: Results, group: str) -> Iterator[str]:
         rows = [row for one in scenarios if (row := _row(results, one, name, figure))]
         if not rows:
             continue
-        gateways = _gateways(results) if name not in _WITHOUT_RATIO else []
+        gateways = _compared(results, name)
         titles = [figure.title, *results.targets(), *(f"{one} / {BASE}" for one in gateways)]
         yield from _table(titles, rows)
         if name in _ADDED:
@@ -119,9 +119,13 @@ def _row(results: Results, scenario: str, name: str, figure: Figure) -> list[str
         found = True
         spread = f" ±{summary.spread:.0%}" if summary.count > 1 else ""
         cells.append(f"{summary.median:,.{figure.digits}f}{spread}")
-    if name not in _WITHOUT_RATIO:
-        cells += [_ratio(results, scenario, target, name) for target in _gateways(results)]
+    cells += [_ratio(results, scenario, target, name) for target in _compared(results, name)]
     return cells if found else []
+
+
+def _compared(results: Results, name: str) -> list[str]:
+    """Targets that have a column for the ratio to PgBouncer."""
+    return _gateways(results) if BASE in results.targets() and name not in _WITHOUT_RATIO else []
 
 
 def _ratio(results: Results, scenario: str, target: str, name: str) -> str:

@@ -64,6 +64,7 @@ class Results:
 
     def begin(self, about: About) -> None:
         """Notes that a run starts here."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.abouts.append(about)
         self._append({"about": asdict(about)})
 

@@ -84,6 +84,11 @@ class Rig:
     notes: tuple[str, ...]
     """What is missing here, for the report."""
 
+    @property
+    def prepared(self) -> bool:
+        """Whether all targets carry prepared statements, so that tenants can use them."""
+        return all(target.keeps_prepared for target in self.targets)
+
     async def in_postgres(self, sql: str, database: str = BENCH_DATABASE) -> None:
         """Runs a statement past every proxy, as the superuser."""
         connection = await asyncpg.connect(self.cluster.dsn(database))

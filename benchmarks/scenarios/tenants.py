@@ -51,7 +51,7 @@ class ManyTenants(Scenario):
             if target.pid is not None:
                 meter = await stack.enter_async_context(metered(target.pid))
             whole = seconds + _WARM_UP_ALL_S
-            answers = await load(clients, whole, target.keeps_prepared, rig.folder)
+            answers = await load(clients, whole, rig.prepared, rig.folder)
         done = answers["all"].transactions
         figures = _cut(done, meter) | {"errors": float(answers["all"].errors)}
         owners = len(set(drawn))
@@ -79,8 +79,8 @@ class NoisyOwner(Scenario):
         quiet = [_lead_reader(target, one, "quiet", think_s=0.02) for one in others]
         shout = Client(target.tenant(loud), "SELECT pg_sleep(0.01)", None, "noisy")
         each = seconds / 2 + _WARM_UP_S
-        alone = await load(quiet, each, target.keeps_prepared, rig.folder)
-        together = await load(quiet + [shout] * self.noisy, each, target.keeps_prepared, rig.folder)
+        alone = await load(quiet, each, rig.prepared, rig.folder)
+        together = await load(quiet + [shout] * self.noisy, each, rig.prepared, rig.folder)
         figures = {
             **_latencies_as("alone", _steady(alone["quiet"].transactions)),
             **_latencies_as("quiet", _steady(together["quiet"].transactions)),
