@@ -203,6 +203,21 @@ class Wire:
             count -= heard[-1].tag in tags
         return heard
 
+    async def skip(self, tag: str) -> int:
+        """Drop messages, however big, up to the first with this tag; their bytes altogether."""
+        count = 0
+        while True:
+            head = await self.raw(5)
+            assert len(head) == 5, "the connection has ended"
+            left = int.from_bytes(head[1:], "big") - 4
+            count += 5 + left
+            while left:
+                part = await self._reader.read(min(left, 65536))
+                assert part, "the connection has ended"
+                left -= len(part)
+            if chr(head[0]) == tag:
+                return count
+
     async def query(self, sql: str) -> list[Message]:
         """A simple Query and all of its answer."""
         self.send(messages.query(sql))
@@ -235,8 +250,9 @@ class Wire:
 
     def rst(self) -> None:
         """Close the socket hard: what is under way is lost."""
-        sock: socket.socket = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock: socket.socket | None = self._writer.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 

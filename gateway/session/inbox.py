@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from gateway.errors import ProtocolViolation
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.session.outbound import unknown_message
 
@@ -20,6 +21,8 @@ _MEANINGLESS = b"Hdcf"
 """Flush with nothing to flush; copy data that comes late, after its COPY has failed."""
 _ENDS_UNIT = b"SHQFX"
 _SYNC = ord("S")
+_SYNC_MAX_BYTES = 10_000
+"""PostgreSQL's own bound on messages of such kinds (PQ_SMALL_MESSAGE_LIMIT)."""
 _TERMINATE = ord("X")
 
 
@@ -82,6 +85,8 @@ class Inbox:
         return False
 
     def _sync(self, size: int) -> Need:
+        if size > _SYNC_MAX_BYTES:
+            raise ProtocolViolation(f"invalid length {size - 1} of a Sync message")
         if len(self.data) < size:
             return Need.MORE
         self.data = self.data[size:]

@@ -96,7 +96,7 @@ class Outbound:
                 raise unknown_message(data[pos])
             size = message_size(data, pos)
             following = min(pos + size, end)
-            if pos + size > end and data[pos] != _COPY_DATA and size <= WHOLE_MAX_BYTES:
+            if following < pos + size and end - pos < WHOLE_MAX_BYTES and data[pos] != _COPY_DATA:
                 break
             instead = handler(self, server, data[pos:following], size)
             if instead is not None:

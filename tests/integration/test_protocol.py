@@ -5,6 +5,7 @@ Every byte counts: tags, order, error fields, statuses. Only the backend's own k
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator
 from itertools import chain
@@ -211,17 +212,39 @@ async def large_parameter(wire: Wire) -> None:
     await wire.until("Z")
 
 
+def cut_in_the_names(sql: str, *steps: bytes) -> Script:
+    """Inside a transaction, messages too large to keep arrive with a break near their beginning."""
+
+    async def script(wire: Wire) -> None:
+        await wire.query("BEGIN")
+        await wire.query(sql)
+        for step in steps:
+            for at in (5, 6, 8):
+                wire.send(step[:at])
+                await wire.sent()
+                await asyncio.sleep(0.02)
+                wire.send(step[at:], SYNC)
+                await wire.until("Z", 2 if step[:1] == b"Q" else 1)
+        await wire.query("ROLLBACK")
+
+    return script
+
+
 async def large_statement(wire: Wire) -> None:
-    text = f"SELECT length('{'z' * 1_000_000}')"
-    await wire.query(text)
-    wire.send(run(text), SYNC)
+    """Too large to be understood: what it does to the session must be noticed all the same."""
+    await wire.query(LARGE_TEXT)
+    await wire.query("SHOW work_mem; RESET work_mem")
+    wire.send(run(LARGE_TEXT), SYNC)
     await wire.until("Z")
-    wire.send(parse_("large", text), describe("S", "large"), SYNC)
+    await wire.query("SHOW work_mem; RESET work_mem")
+    wire.send(parse_("large", LARGE_TEXT), describe("S", "large"), SYNC)
     await wire.until("Z")
     wire.send(bind("large"), execute(), SYNC)
     await wire.until("Z")
+    await wire.query("SHOW work_mem")
 
 
+LARGE_TEXT = f"SELECT set_config('work_mem', '8MB', false), length('{'z' * 400_000}')"
 NO_SUCH = run("SELECT no_such_column")
 SLOW_NOTICE = "DO $$ BEGIN RAISE NOTICE 'one'; RAISE WARNING 'two' USING HINT = 'three'; END $$"
 
@@ -337,6 +360,13 @@ DIALOGUES: dict[str, Script] = {
     "copy data without a copy": sends(copy_data(b"stray"), COPY_DONE, SYNC),
     "large parameter": large_parameter,
     "large statement": large_statement,
+    "large messages cut in their names": cut_in_the_names(
+        "SELECT 1",
+        parse_("", LARGE_TEXT) + bind("") + execute(),
+        parse_("", "SELECT length($1)") + bind("", [b"x" * 400_000]) + execute(),
+        QUERY(LARGE_TEXT),
+        parse_("large", LARGE_TEXT) + bind("large") + execute() + close_("S", "large"),
+    ),
     "large result": queries("SELECT repeat('r', 1000) FROM generate_series(1, 5000)"),
 }
 
