@@ -56,9 +56,7 @@ class Listening(SilentClient):
         self._channels: dict[bytes, set[Subscriber]] = {}
         self._markers: dict[bytes, Callable[[], None]] = {}
         self._numbers = count(1)
-        self._visit: Visit | None = None
         self._server: ServerConnection | None = None
-        self._connected = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
 
     @property
@@ -71,10 +69,29 @@ class Listening(SilentClient):
         """The server process that listens; None when nobody does."""
         return None if self._server is None else self._server.pid
 
-    @property
-    def possible(self) -> bool:
-        """Whether the pool has room for a connection that is kept."""
-        return self._pool.limits.max > 1 and not self._pool.core.retired
+    def possible(self, server: ServerConnection) -> bool:
+        """Whether channels that ``server`` listens to can be heard here just as well.
+
+        Not without room for a connection that is kept, and not in another encoding.
+        """
+        utf8 = server.parameters.get(b"client_encoding") == b"UTF8"
+        return utf8 and self._pool.limits.max > 1 and not self._pool.core.retired
+
+    def adopt(
+        self, server: ServerConnection, subscriber: Subscriber, channels: frozenset[bytes]
+    ) -> bool:
+        """Make a client's server, which listens to ``channels``, the shared one.
+
+        Only when there is none: nobody waits for a server here while holding one. True when done;
+        the server then is no longer the client's.
+        """
+        if self._server is not None:
+            return False
+        server.unlink()
+        self._take(server)
+        for channel in channels:
+            self._channels.setdefault(channel, set()).add(subscriber)
+        return True
 
     def new_marker(self) -> bytes:
         """A channel for drawing one line."""
@@ -120,7 +137,9 @@ class Listening(SilentClient):
     # --- the connection ---
 
     async def _run(self, sql: str) -> None:
-        server = await self._ready_server()
+        server = self._server
+        if server is None or server.lost:
+            raise ServerUnavailable("there is no shared LISTEN connection")
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         server.ask(sql, done.set_result)
         while not done.done():
@@ -131,30 +150,44 @@ class Listening(SilentClient):
         if error is not None:
             raise ServerUnavailable(f"LISTEN failed: {error.get('M', '')}")
 
-    async def _ready_server(self) -> ServerConnection:
-        async with self._connected:
-            if self._server is None or self._server.lost:
-                self._visit = Visit(self._pool)
-                self._server = await self._visit.lease()
-                self._server.link(self, 0)
-                self._server.dirty = True
-            return self._server
-
     def _let_go(self) -> None:
-        visit, self._visit, self._server = self._visit, None, None
-        if visit is not None:
-            visit.abandon()
+        server, self._server = self._server, None
+        if server is not None:
+            self._pool.abandon(server, mid_message=False, sync_due=False)
 
     async def _reconnect(self) -> None:
-        while self._channels:
+        while self._channels and not self._pool.core.retired:
             await asyncio.sleep(jittered(_RETRY_S, 0.2))
             try:
+                await self._lease()
                 await self._run("; ".join(f"LISTEN {quoted(name)}" for name in self._channels))
             except GatewayError as error:
                 _log.warning("%s: LISTEN is interrupted: %s", self._pool.name, error.message)
             else:
                 self._tell_missed()
                 return
+
+    async def _lease(self) -> None:
+        """A server of the pool's for us, unless a client has given us its own meanwhile."""
+        if self._has_server():
+            return
+        visit = Visit(self._pool)
+        server = await visit.lease()
+        if self._has_server():
+            visit.abandon()
+        else:
+            self._take(server)
+
+    def _has_server(self) -> bool:
+        return self._server is not None
+
+    def _take(self, server: ServerConnection) -> None:
+        """Make the server ours, without the settings of whoever had it before."""
+        server.link(self, 0)
+        self._server = server
+        if server.settings:
+            server.settings = ()
+            server.ask("RESET ROLE; RESET SESSION AUTHORIZATION; RESET ALL", _ignore)
 
     def _tell_missed(self) -> None:
         for subscriber in {one for many in self._channels.values() for one in many}:
@@ -176,7 +209,7 @@ class Listening(SilentClient):
             subscriber.notified(self._pool.client_of(pid), channel, payload)
 
     def server_lost(self, error: ServerUnavailable) -> None:
-        self._visit = self._server = None
+        self._server = None
         self._markers.clear()
         if self._channels and not self._pool.core.retired:
             self._retry = asyncio.get_running_loop().create_task(self._reconnect())

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
-from gateway.errors import ConnectFailed, GatewayError
+from gateway.errors import ConnectFailed, GatewayError, ProtocolViolation
 from gateway.net.connect import open_server, second_sslmode
 from gateway.net.stream import MessageStream
 from gateway.net.tls import ClientContexts, peer_binding
@@ -97,6 +97,11 @@ async def _log_in(
 ) -> ServerConnection:
     try:
         return await _dialogue(dsn, transport, stream, opening, startup)
+    except ProtocolViolation as error:
+        transport.abort()
+        raise ConnectFailed(
+            f"{dsn.place} broke the protocol in its login: {error.message}"
+        ) from None
     except BaseException:
         transport.abort()
         raise

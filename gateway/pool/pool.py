@@ -51,6 +51,9 @@ class Waiter(Hashable, Protocol):
     def refused(self, error: GatewayError) -> None:
         """There will be none."""
 
+    def sent_elsewhere(self) -> None:
+        """The pool takes nobody any more: find the way anew."""
+
 
 @dataclass(slots=True)
 class PoolCounters:
@@ -248,10 +251,11 @@ class Pool:
 
     def retire(self) -> None:
         """Take no new clients; close every server as it comes free."""
-        self.core.retired = True
-        self.core.minimum = 0
+        waiters = self.core.retire()
         for server in self.core.servers(ServerState.IDLE):
             self._close(server)
+        for waiter in waiters:
+            waiter.sent_elsewhere()
 
     @property
     def empty(self) -> bool:
@@ -260,9 +264,7 @@ class Pool:
 
     async def shut(self) -> None:
         """Close everything now, and wait until the connections are gone or time is up."""
-        self.retire()
-        for waiter in list(self.core.queue):
-            self.core.leave(waiter)
+        for waiter in self.core.retire():
             waiter.refused(ShuttingDown("the gateway is shutting down"))
         for state in ServerState:
             for server in self.core.servers(state):
@@ -349,11 +351,7 @@ class Pool:
             waiter.granted(server)
 
     def _unwanted(self, server: ServerConnection) -> bool:
-        return (
-            self.core.retired
-            or self.core.total > self.core.maximum
-            or self._clock() >= server.life_ends_at
-        )
+        return self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at
 
     def _close(self, server: ServerConnection) -> None:
         self.core.to_closing(server)

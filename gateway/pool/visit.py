@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.errors import GatewayError, ServerUnavailable
+from gateway.errors import GatewayError, ServerUnavailable, ShuttingDown
 from gateway.pool.pool import Pool
 from gateway.pool.server import Answer, ServerConnection, SilentClient
 
@@ -71,6 +71,9 @@ class Visit(SilentClient):
     def refused(self, error: GatewayError) -> None:
         if self._granted is not None and not self._granted.done():
             self._granted.set_exception(error)
+
+    def sent_elsewhere(self) -> None:
+        self.refused(ShuttingDown("the pool is being closed"))
 
     # --- LinkedClient ---
 

@@ -39,7 +39,7 @@ from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
 from gateway.session.outbound import Outbound
-from gateway.session.state import Pin, Settings, changes_identity, read_probe, replay_sql
+from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 
 _log = logging.getLogger(__name__)
@@ -328,6 +328,11 @@ class ClientSession(asyncio.Protocol):
         """There is no server for this unit."""
         self._refuse_unit(error)
 
+    def sent_elsewhere(self) -> None:
+        """The pool is being retired by a reload: route again."""
+        self.phase = Phase.IDLE
+        self._go_on()
+
     def _refuse_unit(self, error: GatewayError) -> None:
         """Answer the unit with an error; the session goes on."""
         self.phase = Phase.IDLE
@@ -345,7 +350,7 @@ class ClientSession(asyncio.Protocol):
     def _replay(self, server: ServerConnection) -> None:
         """Give the server our settings; a change of role is waited for before anything runs."""
         have, want = server.settings, self.holdings.settings
-        wait = not self._inbox.data or changes_identity(have, want)
+        wait = not self._inbox.data or may_fail(have, want)
         self._context.counters.replays += 1
         self._input_held = wait
 
@@ -364,8 +369,12 @@ class ClientSession(asyncio.Protocol):
     def _replayed(self, server: ServerConnection, settings: Settings, answer: Answer) -> None:
         if answer.error is not None:
             text = answer.error.get("M", "")
-            server.last_error = f"the session's settings could not be restored: {text}"
-            server.abort()
+            self.end(
+                ServerUnavailable(
+                    f"the session's settings could not be restored on another server: {text}",
+                    hint="Set it in the transaction that needs it, with SET LOCAL.",
+                )
+            )
         elif self._input_held and self.server is server:
             server.settings = settings
             self._input_held = False
@@ -437,10 +446,13 @@ class ClientSession(asyncio.Protocol):
 
     def server_lost(self, error: ServerUnavailable) -> None:
         """The server has gone; what was not sent yet gets another, all else ends with the truth."""
+        untouched = not self._outbound.sent and not self.pins and not self.holdings.effects
+        self._stop_seeking()
         self.server = None
         self._input_held = False
-        if self._inbox.data and not self._outbound.sent and not self.pins:
-            self._seek()
+        if untouched and self._inbox.data:
+            self.phase = Phase.IDLE
+            self._go_on()
         elif self._fatal_seen:
             self._close()
         else:
@@ -483,15 +495,32 @@ class ClientSession(asyncio.Protocol):
             self._part()
             return
         found = read_probe(answer.rows, pool.dsn.user)
-        listening = self._context.pools.listening(pool)
         server.settings = found.settings
         server.sql_prepared = dict(found.prepared)
-        self.holdings.take(found, keep_listens=not listening.possible)
-        if found.channels and listening.possible:
-            self._input_held = True
-            self._spawn(self._move_listens(server, listening, found.channels))
+        self.holdings.take(found)
+        if found.channels:
+            self._place_listens(server, pool, found.channels)
         else:
             self._part()
+
+    def _place_listens(
+        self, server: ServerConnection, pool: Pool, channels: frozenset[bytes]
+    ) -> None:
+        """Have the pool's shared listener hear our channels, so that they don't hold the server."""
+        listening = self._context.pools.listening(pool)
+        if not listening.possible(server):
+            self.holdings.pin(Pin.LISTEN)
+        elif not self.pins and listening.adopt(server, self.listens, channels):
+            self.listens.moved(listening, channels)
+            self.server = None
+            self.phase = Phase.IDLE
+            self._go_on()
+            return
+        else:
+            self._input_held = True
+            self._spawn(self._move_listens(server, listening, channels))
+            return
+        self._part()
 
     def _audit_due(self, server: ServerConnection) -> bool:
         interval = self._context.settings.pool.audit_interval
@@ -523,7 +552,7 @@ class ClientSession(asyncio.Protocol):
     async def _move_listens(
         self, server: ServerConnection, listening: Listening, channels: frozenset[bytes]
     ) -> None:
-        """Have the shared listener hear our channels, so that they don't hold the server."""
+        """Move our channels to the connection that listens for others already."""
         try:
             await self.listens.move(server, listening, channels)
         except GatewayError as error:
@@ -547,6 +576,9 @@ class ClientSession(asyncio.Protocol):
         assert server is not None
         assert pool is not None
         if not self.pins:
+            if self.holdings.unseen:
+                self.holdings.unseen = False
+                server.settings = (UNSEEN, *server.settings)
             self.server = None
             self.phase = Phase.IDLE
             self._server_full = False

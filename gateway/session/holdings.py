@@ -73,6 +73,7 @@ class Holdings:
         "scope",
         "settings",
         "sql_prepared",
+        "unseen",
     )
 
     def __init__(
@@ -89,6 +90,8 @@ class Holdings:
         self.scope = scope_of(startup)
         self.pins: dict[Pin, float] = {}
         """Why the client keeps its server, and since when on the clock."""
+        self.unseen = False
+        """A function may have changed settings on this server that no query lists."""
         self.sql_prepared: dict[str, str] = {}
         """Statements prepared by SQL: by name, the text that did it."""
         self.effects = Effect(0)
@@ -139,12 +142,13 @@ class Holdings:
         """The query that asks the server."""
         return probe_sql(custom_names(self.settings, self._touched))
 
-    def take(self, found: Found, *, keep_listens: bool) -> None:
-        """The server's answer. ``keep_listens``: its LISTENs stay on it and pin."""
+    def take(self, found: Found) -> None:
+        """The server's answer. Its LISTENs are no pin yet: they may be moved."""
+        self.unseen = self.unseen or bool(self.effects & Effect.UNKNOWN)
         self.effects = Effect(0)
         self.settings = merged(self._startup, found.settings)
         self.scope = scope_of(self.settings)
-        pins = found.pins if keep_listens else found.pins - {Pin.LISTEN}
+        pins = found.pins - {Pin.LISTEN}
         if self._can_prepare_again(found.prepared):
             self.sql_prepared = dict(found.prepared)
             pins -= {Pin.SQL_PREPARED}

@@ -114,6 +114,13 @@ class Listens:
             await self._draw_line(server, listening)
         await _ask(server, "UNLISTEN *")
 
+    def moved(self, listening: Listening, channels: frozenset[bytes]) -> None:
+        """Our server, with our channels, has become the shared one."""
+        if self._listening is not listening:
+            self._forget(self.channels)
+        self._listening = listening
+        self.channels |= channels
+
     def show(self, server: ServerConnection, facts: Facts) -> bytes:
         """What to send before a statement that asks for our channels, so that it finds them.
 

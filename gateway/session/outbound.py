@@ -85,6 +85,10 @@ class Outbound:
 
     def book(self, server: ServerConnection, data: bytes) -> bytes:
         """Book a chunk; what to send for it. Raises ProtocolViolation, TooManyStatements."""
+        if server.replies.doubtful:
+            raise ProtocolViolation(
+                "a Sync was sent into a COPY that failed: what follows can't be told apart any more"
+            )
         end = len(data)
         done = 0
         changed: list[bytes] = [self.preamble] if self.preamble else []
@@ -114,7 +118,7 @@ class Outbound:
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         text = message[HEADER_BYTES:-1]
-        facts = self._facts_of(server, text)
+        facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         before = self.heed(server, facts)
         self.translator.query(server)

@@ -332,3 +332,59 @@ async def test_a_backslash_that_escapes_hides_no_set(small: Gateway) -> None:
         for other in others:
             assert await value(other, "SHOW work_mem") != "13MB"
         assert await value(one, "SHOW work_mem") == "13MB"
+
+
+async def test_trap_a_statement_never_runs_when_its_settings_could_not_be_replayed(
+    start_gateway: StartGateway,
+) -> None:
+    """A name that a library loaded on the other server does not know can't be set there."""
+    gateway = await start_gateway({"pool": {"max": 2}})
+    async with clients(gateway, 3) as (one, other, third):
+        await one.execute("SET plpgsql.bogus = '1'")
+        for victim in (other, third):
+            await victim.execute("BEGIN")
+            await victim.execute("DO $$ BEGIN PERFORM 1; END $$")
+            await victim.execute("SET my.secret = 'theirs'")
+        for victim in (other, third):
+            await victim.execute("COMMIT")
+        with pytest.raises(psycopg.OperationalError, match="could not be restored"):
+            await one.execute("SELECT current_setting('my.secret', true)")
+
+
+async def test_trap_a_set_at_the_end_of_a_long_text_is_seen(small: Gateway) -> None:
+    async with clients(small, 4) as (one, *others):
+        padding = "x" * 600_000
+        await one.execute(f"SELECT 1; SET my.leak = 'a'; SELECT 2 -- {padding}")
+        await one.execute(f"SELECT 1 /* {padding} */; SET work_mem = '14MB'")
+        for other in others:
+            assert await value(other, "SELECT current_setting('my.leak', true)") in (None, "")
+            assert await value(other, "SHOW work_mem") != "14MB"
+
+
+async def test_trap_what_a_do_block_sets_does_not_reach_the_next_client(small: Gateway) -> None:
+    async with clients(small, 4) as (one, *others):
+        await one.execute("DO $$ BEGIN PERFORM set_config('app.hidden', 'x', false); END $$")
+        for other in others:
+            assert await value(other, "SELECT current_setting('app.hidden', true)") in (None, "")
+
+
+async def test_many_listens_at_once_on_a_small_pool(small: Gateway) -> None:
+    """Nobody waits for the shared listener's connection while holding one."""
+    login = small.provisioned.owners[0]
+    heard: list[str] = []
+    async with AsyncExitStack() as stack:
+        listeners = []
+        for _ in range(12):
+            one = await asyncpg.connect(small.dsn(login.user, login.database))
+            stack.push_async_callback(one.close)
+            listeners.append(one)
+        await asyncio.gather(
+            *(
+                one.add_listener("crowd", lambda *said: heard.append(str(said[3])))
+                for one in listeners
+            )
+        )
+        await until(lambda: pinned(small) == [])
+        await listeners[0].execute("NOTIFY crowd, 'all'")
+        await until(lambda: heard == ["all"] * 12)
+    await at_rest(small)
