@@ -166,8 +166,9 @@ class Wire:
     # --- traffic ---
 
     def send(self, *data: bytes) -> None:
-        """Messages in one write."""
-        self._writer.write(b"".join(data))
+        """Messages in one write; to a server that has hung up, nothing."""
+        if not self._writer.is_closing():
+            self._writer.write(b"".join(data))
 
     async def sent(self) -> None:
         """Wait until the kernel has taken most of what was sent."""
