@@ -1,7 +1,8 @@
 """Bringing a server back to its first state after its client left without an end.
 
 It stands in for the client: the running statement is let end or is cancelled, an open transaction
-is rolled back, and DISCARD ALL takes away what the session held.
+is rolled back, and DISCARD ALL takes away what the session held. What that leaves behind, such as
+a loaded library, ends with the connection.
 """
 
 from __future__ import annotations
@@ -105,12 +106,14 @@ class Cleaning(SilentClient):
             self._discard()
 
     def _discard(self) -> None:
-        self._server.ask("DISCARD ALL", self._discarded)
+        if self._server.tainted:
+            self._cleaner.unclean(self._server)
+        else:
+            self._server.ask("DISCARD ALL", self._discarded)
 
     def _discarded(self, answer: Answer) -> None:
         if answer.error is not None:
             self._cleaner.unclean(self._server)
             return
         self._server.settings = ()
-        self._server.dirty = False
         self._cleaner.cleaned(self._server)

@@ -114,7 +114,6 @@ class ServerConnection(asyncio.Protocol):
         "client",
         "client_number",
         "closing",
-        "dirty",
         "last_command",
         "last_error",
         "life_ends_at",
@@ -131,6 +130,7 @@ class ServerConnection(asyncio.Protocol):
         "settings",
         "sql_prepared",
         "status",
+        "tainted",
         "transport",
         "turns",
         "unnamed",
@@ -164,8 +164,8 @@ class ServerConnection(asyncio.Protocol):
         """What PREPARE has left on it, by name: the text that did it."""
         self.unnamed: Statement | None = None
         """What the unnamed prepared statement stands for; None when there is none."""
-        self.dirty = False
-        """Something may be left in the session that only a cleaning takes away."""
+        self.tainted = False
+        """Its client has left in it what no cleaning takes away: only its process's end does."""
         self.pinned = False
         """Its client keeps it between transactions, for what the session holds."""
         self.turns = 0

@@ -50,6 +50,18 @@ _PINS = {
 """State the server can't be asked for."""
 
 
+_KEPT_BY_THE_PROCESS = frozenset(
+    {
+        "dblink_connect",
+        "dblink_connect_u",
+        "pg_backup_start",
+        "pg_create_logical_replication_slot",
+        "pg_create_physical_replication_slot",
+        "pg_replication_origin_session_setup",
+    }
+)
+"""Functions that leave something until their server process ends, or is told by its own client."""
+
 _SQL_PREPARED_MAX = 100
 """Beyond so many a client keeps its server rather than have them all prepared again."""
 
@@ -180,6 +192,15 @@ class Holdings:
         """The server could not say what it holds."""
         self.effects = Effect(0)
         self.pin(Pin.UNKNOWN)
+
+
+def taints(facts: Facts) -> bool:
+    """Whether it leaves what DISCARD ALL does not take away: a library, or a function's doing."""
+    if facts.effects & Effect.LOAD:
+        return True
+    return bool(facts.effects & Effect.UNKNOWN) and any(
+        name in _KEPT_BY_THE_PROCESS for one in facts.statements for _, name in one.functions
+    )
 
 
 def _draws_from_sequences(facts: Facts) -> bool:

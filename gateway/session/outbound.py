@@ -12,7 +12,7 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache
-from gateway.session.holdings import Holdings
+from gateway.session.holdings import Holdings, taints
 from gateway.session.listens import Listens
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
@@ -143,6 +143,9 @@ class Outbound:
             self._on_facts(facts)
             if facts.effects & Effect.SEQUENCE_READ:
                 before = self._without_foreign_sequences(server)
+            if taints(facts):
+                self._holdings.effects |= Effect.LOAD
+                server.tainted = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
         if self._listens.channels and (shown := self._listens.show(server, facts)):

@@ -27,7 +27,7 @@ class Pin(StrEnum):
     SQL_PREPARED = "prepared by SQL"
     LISTEN = "listen"
     PREPARED = "prepared statement"
-    LOADED = "loaded library"
+    LOADED = "state of its process"
     SEQUENCE = "sequence value"
     RANDOM_SEED = "random seed"
     UNKNOWN = "unknown state"

@@ -1,0 +1,100 @@
+"""What a server process keeps until its end, such as a loaded library: its client keeps it too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+import pytest
+
+from tests.integration.conftest import Gateway, StartGateway
+
+Connection = psycopg.Connection[tuple[object]]
+
+ORIGIN = "SELECT pg_replication_origin_session_setup('here')"
+HAS_ORIGIN = "SELECT pg_replication_origin_session_is_setup()"
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway) -> Gateway:
+    """One whose pools have three connections."""
+    return await start_gateway({"pool": {"max": 3}})
+
+
+def _connect(gateway: Gateway) -> Connection:
+    login = gateway.provisioned.owners[0]
+    connection: Connection = psycopg.connect(
+        gateway.dsn(login.user, login.database), autocommit=True
+    )
+    return connection
+
+
+def _value(connection: Connection, sql: str) -> object:
+    row = connection.execute(sql.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@contextmanager
+def _others_busy(gateway: Gateway) -> Iterator[None]:
+    """Two of the three servers are taken, those used last among them."""
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(_connect(gateway)).execute("BEGIN")
+        yield
+
+
+@contextmanager
+def _origin(gateway: Gateway) -> Iterator[None]:
+    with _connect(gateway) as maker:
+        maker.execute("SELECT pg_replication_origin_create('here')")
+        try:
+            yield
+        finally:
+            maker.execute("SELECT pg_replication_origin_drop('here')")
+
+
+async def test_backup_begins_and_ends_on_one_server(gateway: Gateway) -> None:
+    def scenario() -> None:
+        with _connect(gateway) as one:
+            one.execute("SELECT pg_backup_start('test', true)")
+            with _others_busy(gateway):
+                assert _value(one, "SELECT lsn IS NOT NULL FROM pg_backup_stop()") is True
+
+    await asyncio.to_thread(scenario)
+
+
+async def test_trap_replication_origin_is_left_to_nobody_else(gateway: Gateway) -> None:
+    def scenario() -> None:
+        with _origin(gateway):
+            with _connect(gateway) as one:
+                one.execute(ORIGIN.encode())
+                used = _value(one, "SELECT pg_backend_pid()")
+                with _others_busy(gateway):
+                    assert _value(one, HAS_ORIGIN) is True
+            with ExitStack() as stack:
+                others = [stack.enter_context(_connect(gateway)) for _ in range(3)]
+                for other in others:
+                    other.execute("BEGIN")
+                assert [_value(other, HAS_ORIGIN) for other in others] == [False] * 3
+                assert used not in [_value(other, "SELECT pg_backend_pid()") for other in others]
+
+    await asyncio.to_thread(scenario)
+
+
+async def test_loaded_library_ends_with_its_client(gateway: Gateway) -> None:
+    def scenario() -> None:
+        with _connect(gateway) as one:
+            one.execute("LOAD 'plpgsql'")
+            used = _value(one, "SELECT pg_backend_pid()")
+            with _others_busy(gateway):
+                assert _value(one, "SELECT pg_backend_pid()") == used
+        with ExitStack() as stack:
+            others = [stack.enter_context(_connect(gateway)) for _ in range(3)]
+            for other in others:
+                other.execute("BEGIN")
+            assert used not in [_value(other, "SELECT pg_backend_pid()") for other in others]
+
+    await asyncio.to_thread(scenario)
