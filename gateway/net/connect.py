@@ -236,7 +236,7 @@ async def _connected(place: _Place) -> socket.socket:
     try:
         sock.setblocking(False)
         if place.family != socket.AF_UNIX:
-            _tune(sock)
+            tune(sock)
         await asyncio.get_running_loop().sock_connect(sock, place.sockaddr)
         if place.family == socket.AF_UNIX:
             _check_queued(sock)
@@ -246,7 +246,8 @@ async def _connected(place: _Place) -> socket.socket:
     return sock
 
 
-def _tune(sock: socket.socket) -> None:
+def tune(sock: socket.socket) -> None:
+    """Send at once, and notice within a minute when the peer is gone; for both directions."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():

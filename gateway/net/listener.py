@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.errors import AuthorizationFailed, GatewayError, ProtocolViolation
+from gateway.errors import AuthorizationFailed, GatewayError, ProtocolViolation, QueryCanceled
+from gateway.net.connect import tune
 from gateway.net.stream import MessageStream
 from gateway.protocol import messages
 from gateway.protocol.startup import (
@@ -167,7 +168,12 @@ class Listener:
             else:
                 with suppress(OSError):
                     sock.send(messages.error_response(error, fatal=True))
-        except (OSError, TimeoutError, EOFError) as error:
+        except TimeoutError:
+            _log.info("client %s did not finish its login in %g s", peer, self.timeout_s)
+            if stream is not None:
+                late = QueryCanceled("canceling authentication due to timeout")
+                stream.write(messages.error_response(late, fatal=True))
+        except (OSError, EOFError) as error:
             _log.debug("client %s left during its login: %r", peer, error)
         finally:
             if not handed_over:
@@ -276,8 +282,7 @@ def _peer_name(name: object) -> str:
 def _tune(sock: socket.socket) -> None:
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tune(sock)
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -7,6 +7,7 @@ PostgreSQL would not have committed, and never more servers than the bound.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.protocol import messages
+from gateway.session.client import ClientSession
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
@@ -404,3 +406,35 @@ async def every_server_is_clean(house: House) -> None:
     finally:
         for wire in wires:
             wire.fin()
+
+
+async def test_trap_a_peer_that_vanishes_without_a_word_is_noticed(house: House) -> None:
+    """No FIN, no RST: the kernel asks after half a minute of silence, and gives up soon after."""
+    wire = await house.client()
+    (session,) = house.worker.context.registry
+    assert isinstance(session, ClientSession)
+    sock: socket.socket = session._transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    idle_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    probes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+    between_s = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+    assert idle_s + probes * between_s <= 60
+    await wire.close()
+    await rest(house.worker)
+
+
+async def test_a_login_that_takes_too_long_is_told_and_ended(provisioned: Provisioned) -> None:
+    settings = changed(provisioned.settings, listen={"login_timeout_s": 0.2})
+    async with running(settings) as worker:
+        host, port = worker.address
+        wire = await Wire.connect(host, port)
+        wire.send(messages.startup({"user": "somebody", "database": "law"}, 0x30000))
+        heard = await wire.until("")
+        assert [one.tag for one in heard] == ["R", "E", "EOF"]
+        assert heard[1].fields["C"] == "57014"
+        assert heard[1].fields["V"] == "FATAL"
+        wire.fin()
+        silent = await Wire.connect(host, port)
+        assert (await silent.message()).tag == "EOF"
+        silent.fin()
+        await rest(worker)
