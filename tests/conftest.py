@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
-from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -29,9 +29,9 @@ SHARDED = ("REAL_ESTATE", "MEDICAL")
 FreshDatabase = Callable[[str], Awaitable[str]]
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
+def pytest_configure() -> None:
     """Tests run on the loop that `gateway serve` runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gateway.clock import jittered
 from gateway.errors import GatewayError, ServerUnavailable
+from gateway.pool.encodings import codec_of, decoded, encoded
 from gateway.pool.pool import Pool
 from gateway.pool.server import Answer, ServerConnection, SilentClient
 from gateway.pool.visit import Visit
@@ -30,7 +31,7 @@ class Subscriber(Protocol):
     """A client that listens."""
 
     def notified(self, pid: int, channel: bytes, payload: bytes) -> None:
-        """A notification on one of its channels."""
+        """A notification on one of its channels, in UTF-8."""
 
     def notifications_missed(self) -> None:
         """The shared connection was lost; some may be missing."""
@@ -72,10 +73,10 @@ class Listening(SilentClient):
     def possible(self, server: ServerConnection) -> bool:
         """Whether channels that ``server`` listens to can be heard here just as well.
 
-        Not without room for a connection that is kept, and not in another encoding.
+        Not without room for a connection that is kept, nor in an encoding we can't translate.
         """
-        utf8 = server.parameters.get(b"client_encoding") == b"UTF8"
-        return utf8 and self._pool.limits.max > 1 and not self._pool.core.retired
+        room = self._pool.limits.max > 1 and not self._pool.core.retired
+        return room and codec_of(server.parameters) is not None
 
     def adopt(
         self, server: ServerConnection, subscriber: Subscriber, channels: frozenset[bytes]
@@ -196,7 +197,12 @@ class Listening(SilentClient):
     # --- LinkedClient ---
 
     def server_notified(self, body: bytes) -> None:
-        self._deliver(*read_notification(body))
+        pid, channel, payload = read_notification(body)
+        codec = None if self._server is None else codec_of(self._server.parameters)
+        if codec != "utf-8":
+            channel = encoded(decoded(channel, codec), "utf-8")
+            payload = encoded(decoded(payload, codec), "utf-8")
+        self._deliver(pid, channel, payload)
 
     def _deliver(self, pid: int, channel: bytes, payload: bytes) -> None:
         begin = self._markers.pop(channel, None)

@@ -97,7 +97,7 @@ class ClientSession(asyncio.Protocol):
             context.counters.pins,
             reads_sequences=login.name in context.sequence_readers,
         )
-        self.listens = Listens(transport.write, self._is_between, self.end)
+        self.listens = Listens(transport.write, self._is_between, self.end, parameters)
         self._context = context
         self._transport = transport
         self._pool: Pool | None = None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.errors import GatewayError, ServerUnavailable
+from gateway.pool.encodings import codec_of, decoded, encoded
 from gateway.pool.listening import MARKER_PREFIX, Listening, read_notification
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
@@ -33,7 +34,7 @@ class Listens:
     """The channels of one client, and the notifications that wait for it.
 
     ``write`` sends bytes to the client, ``between`` says whether it is between transactions,
-    ``overflow`` ends it.
+    ``overflow`` ends it; ``parameters`` are what it was told of its session.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Listens:
         "_marker",
         "_new",
         "_overflow",
+        "_parameters",
         "_unlistens",
         "_waiting",
         "_waiting_bytes",
@@ -55,11 +57,13 @@ class Listens:
         write: Callable[[bytes], None],
         between: Callable[[], bool],
         overflow: Callable[[GatewayError], None],
+        parameters: Mapping[bytes, bytes],
     ) -> None:
         self.channels: set[bytes] = set()
         self._write = write
         self._between = between
         self._overflow = overflow
+        self._parameters = parameters
         self._listening: Listening | None = None
         self._unlistens: list[bytes | None] = []
         self._waiting: list[bytes] = []
@@ -151,16 +155,21 @@ class Listens:
 
     def from_server(self, body: bytes, client_of: Callable[[int], int]) -> None:
         """One that our own server heard, in its place among the replies."""
-        pid, channel, payload = read_notification(body)
+        pid, raw, payload = read_notification(body)
+        channel = encoded(decoded(raw, codec_of(self._parameters)), "utf-8")
         if channel.startswith(MARKER_PREFIX):
             if channel == self._marker and self._line is not None:
                 self.channels |= self._new
                 self._line.set()
         elif channel not in self.channels:
-            self._write(notification(client_of(pid), channel, payload))
+            self._write(notification(client_of(pid), raw, payload))
 
     def notified(self, pid: int, channel: bytes, payload: bytes) -> None:
         """One that the shared listener heard."""
+        codec = codec_of(self._parameters)
+        if codec != "utf-8":
+            channel = encoded(decoded(channel, "utf-8"), codec)
+            payload = encoded(decoded(payload, "utf-8"), codec)
         message = notification(pid, channel, payload)
         if self._between() and self._line is None and not self._waiting:
             self._write(message)

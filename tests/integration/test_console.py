@@ -28,7 +28,7 @@ async def psql(dsn: str, *commands: str, script: str | None = None) -> tuple[int
     """Exit status, standard output (unaligned, no header) and standard error."""
     arguments = [word for command in commands for word in ("-c", command)]
     process = await asyncio.create_subprocess_exec(
-        "psql", "-XAtq", dsn, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=os.environ
+        "psql", "-XAtq", dsn, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(os.environ)
     )
     async with asyncio.timeout(TIMEOUT_S):
         out, errors = await process.communicate((script or "").encode())
