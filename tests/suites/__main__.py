@@ -1,0 +1,118 @@
+"""``python -m tests.suites [NAME ...]``: run the suites on both sides and print the table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic
+
+from tests.suites import results
+from tests.suites.places import direct_place, gateway_place
+from tests.suites.sources import NoSource, folder_of, python_of
+from tests.suites.suites import SUITES, Place, Suite
+
+CACHE = Path(__file__).parents[2] / ".cache" / "suites"
+RUN_TIMEOUT_S = 900
+TEST_TIMEOUT_S = 60
+
+# What suites read from the environment must come from us alone.
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+def main() -> int:
+    """0 when every suite ended alike on both sides, 1 when a test did not."""
+    options = _options()
+    chosen = [suite for suite in SUITES if not options.names or suite.name in options.names]
+    given = dict(_name_and_folder(source) for source in options.source)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_compare(chosen, given, options.select))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.suites", description=__doc__)
+    names = [suite.name for suite in SUITES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="take a suite's files from a folder, such as a checkout",
+    )
+    parser.add_argument("-k", dest="select", default="", help="as pytest's -k")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(names):
+        parser.error(f"unknown suite: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _name_and_folder(source: str) -> tuple[str, Path]:
+    name, _, folder = source.partition("=")
+    return name, Path(folder).absolute()
+
+
+async def _compare(chosen: Sequence[Suite], given: dict[str, Path], select: str) -> int:
+    python = python_of(CACHE)
+    rows, differ = [], 0
+    async with AsyncExitStack() as stack:
+        direct = await stack.enter_async_context(direct_place(chosen))
+        through = await stack.enter_async_context(gateway_place(chosen, CACHE / "gateway.log"))
+        for suite in chosen:
+            try:
+                folder = folder_of(suite, CACHE, given)
+            except NoSource as error:
+                rows.append(f"| {suite.name} | not run: {error} |")
+                continue
+            runs = [
+                await asyncio.to_thread(_run, suite, python, folder, place, side, select)
+                for side, place in (("direct", direct), ("gateway", through))
+            ]
+            found = results.differences(*runs)
+            differ += len(found)
+            rows.append(results.row(suite.name, *runs))
+            print(f"{rows[-1]}\n{results.listing(found)}", flush=True)
+    print("\n".join([results.HEADER, *rows]))
+    return 1 if differ else 0
+
+
+def _run(
+    suite: Suite, python: Path, folder: Path, place: Place, side: str, select: str
+) -> results.Run:
+    """One suite against one place, with its output in a log beside the JUnit file."""
+    junit = CACHE / f"{suite.database}.{side}.xml"
+    junit.unlink(missing_ok=True)
+    environ, arguments = suite.at(place)
+    command = [
+        *(str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"),
+        *(f"--junitxml={junit}", "-o", "junit_family=xunit1", f"--timeout={TEST_TIMEOUT_S}"),
+        *(["-k", select] if select else []),
+        *arguments,
+    ]
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    began = monotonic()
+    note = ""
+    with (CACHE / f"{suite.database}.{side}.log").open("wb") as log:
+        try:
+            subprocess.run(
+                command,
+                cwd=folder,
+                env={**inherited, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=RUN_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            note = f"{side} run ended after {RUN_TIMEOUT_S} s"
+    return results.read(junit, monotonic() - began, note)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
