@@ -28,7 +28,7 @@ from tests.wire import Place, Wire, bind, execute, parse_, run
 
 CLIENTS = 200
 POOL_MAX = 5
-ROUNDS = 4
+ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
