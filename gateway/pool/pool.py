@@ -22,6 +22,7 @@ from gateway.errors import (
 from gateway.net.connect import send_cancel
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.prepared import Schema
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
@@ -99,6 +100,7 @@ class Pool:
         self.last_error = ""
         self.greeting: dict[bytes, bytes] = {}
         """The parameters a fresh server reports, once one is known."""
+        self.schema = Schema()
         self.notifiers: dict[int, int] = {}
         """By server process id, the client that last sent a NOTIFY through it."""
         self._open_connection = open_connection
@@ -313,6 +315,7 @@ class Pool:
         self.counters.opened += 1
         self.greeting = dict(server.parameters)
         server.life_ends_at = server.opened_at + jittered(self.limits.server_lifetime_s, _JITTER)
+        server.schema = self.schema
         self.core.opened(server)
         server.on_lost(self._lost)
         if self.core.retired:

@@ -66,6 +66,23 @@ class Statements:
         return len(self._shared)
 
 
+class Schema:
+    """How often the tables of a database are known to have changed.
+
+    A text parsed after a change gets a statement of its own: a client's own Parse sees the tables
+    as they are, not as they were when another client parsed the same text.
+    """
+
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+    def scope(self, scope: Scope) -> Scope:
+        """``scope``, narrowed to the tables as they are now."""
+        return (*scope, ("", str(self.changes))) if self.changes else scope
+
+
 class Prepared:
     """What one server has prepared, least recently used first."""
 

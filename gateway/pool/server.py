@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
-from gateway.pool.prepared import Prepared, Statement
+from gateway.pool.prepared import Prepared, Schema, Statement
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.replies import Expected, Replies
@@ -126,6 +126,7 @@ class ServerConnection(asyncio.Protocol):
         "prepared",
         "previous_client",
         "replies",
+        "schema",
         "secret",
         "settings",
         "sql_prepared",
@@ -158,6 +159,8 @@ class ServerConnection(asyncio.Protocol):
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
         self.prepared: Prepared = Prepared()
+        self.schema = Schema()
+        """What all connections of the pool know of changes of its tables."""
         self.literal_names: list[bytes] = []
         """Names of clients' own that had to be given to this server, to be closed."""
         self.sql_prepared: dict[str, str] = {}

@@ -51,6 +51,10 @@ WRITE_HIGH_BYTES = 128 * 1024
 _PREFERS_ITS_SERVER = Effect.SEQUENCE_WRITE | Effect.SQL_PREPARE | Effect.SQL_EXECUTE
 
 
+_OUT_OF_DATE = frozenset(["RevalidateCachedQuery", "lookup_type_cache", "get_typlenbyval"])
+"""Routines whose errors say that a statement was prepared for tables that are others now."""
+
+
 class Phase(IntEnum):
     """Where a client is between its statements."""
 
@@ -429,6 +433,8 @@ class ClientSession(asyncio.Protocol):
 
     def server_failed(self, fields: dict[str, str]) -> None:
         self._context.counters.errors_from_servers += 1
+        if fields.get("R") in _OUT_OF_DATE and self.server is not None:
+            self.server.schema.changes += 1
         self._fatal_seen = self._fatal_seen or fields.get("V", fields.get("S")) == "FATAL"
 
     def server_full(self) -> None:
@@ -468,6 +474,9 @@ class ClientSession(asyncio.Protocol):
         self._context.counters.transactions += 1
         self.transactions += 1
         self.listens.transaction_ended(self.server.last_command)
+        if self.holdings.schema_changed:
+            self.holdings.schema_changed = False
+            self.server.schema.changes += 1
         if self.holdings.effects & _PREFERS_ITS_SERVER:
             self._preferred = self.server
         if self.holdings.transaction_ended():

@@ -82,6 +82,7 @@ class Holdings:
         "effects",
         "pins",
         "reads_sequences",
+        "schema_changed",
         "scope",
         "settings",
         "sql_prepared",
@@ -102,6 +103,8 @@ class Holdings:
         self.scope = scope_of(startup)
         self.pins: dict[Pin, float] = {}
         """Why the client keeps its server, and since when on the clock."""
+        self.schema_changed = False
+        """The running transaction may change tables."""
         self.unseen = False
         """A function may have changed settings on this server that no query lists."""
         self.sql_prepared: dict[str, str] = {}

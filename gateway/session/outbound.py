@@ -11,7 +11,7 @@ from gateway.errors import ProtocolViolation
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
-from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache
+from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.session.holdings import Holdings, taints
 from gateway.session.listens import Listens
 from gateway.session.sql_prepared import exchange
@@ -22,6 +22,7 @@ WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
 _COPY_DATA = ord("d")
+_CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _SHORT_BYTES = 512
 _ENCODINGS_WITH_BACKSLASHES = frozenset(
     [b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB"]
@@ -139,6 +140,9 @@ class Outbound:
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
         before = b""
+        if not facts.read_only and _changes_schema(facts):
+            self._holdings.schema_changed = True
+            server.schema.changes += 1
         if facts.effects or self._holdings.reads_sequences:
             self._on_facts(facts)
             if facts.effects & Effect.SEQUENCE_READ:
@@ -163,7 +167,7 @@ class Outbound:
         self.last_statement = message if size < _SHORT_BYTES else message[:_SHORT_BYTES]
         if len(message) < size:
             return self._parse_unseen(server, message)
-        return self.translator.parse(server, message, self._holdings.scope)
+        return self.translator.parse(server, message, server.schema.scope(self._holdings.scope))
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""
@@ -214,6 +218,11 @@ class Outbound:
             return b""
         self._on_foreign_sequences()
         return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
+
+
+def _changes_schema(facts: Facts) -> bool:
+    """Whether tables or types may be others afterwards, for all that the text tells."""
+    return any(one.verb in _CHANGE_SCHEMA for one in facts.statements)
 
 
 def _reads_backslashes(parameters: Mapping[bytes, bytes]) -> bool:

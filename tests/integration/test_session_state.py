@@ -388,3 +388,20 @@ async def test_many_listens_at_once_on_a_small_pool(small: Gateway) -> None:
         await listeners[0].execute("NOTIFY crowd, 'all'")
         await until(lambda: heard == ["all"] * 12)
     await at_rest(small)
+
+
+async def test_a_parse_after_a_change_of_tables_sees_the_tables_as_they_are(small: Gateway) -> None:
+    async with clients(small, 3, prepare_threshold=0) as (one, other, third):
+        await one.execute("CREATE TABLE shape (a int)")
+        try:
+            await one.execute("INSERT INTO shape VALUES (1)")
+            assert await (await one.execute("SELECT * FROM shape")).fetchone() == (1,)
+            await other.execute("ALTER TABLE shape ADD b text DEFAULT 'b'")
+            assert await (await third.execute("SELECT * FROM shape")).fetchone() == (1, "b")
+            await other.execute("DROP TABLE shape")
+            await other.execute("CREATE TABLE shape (a text)")
+            async with clients(small, 1, prepare_threshold=0) as (late,):
+                await late.execute("INSERT INTO shape VALUES (%s)", ("text",))
+                assert await (await late.execute("SELECT * FROM shape")).fetchone() == ("text",)
+        finally:
+            await one.execute("DROP TABLE shape")
