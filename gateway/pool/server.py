@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
-from gateway.pool.prepared import Prepared, Schema, Statement
+from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Statement
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.replies import Expected, Replies
@@ -234,6 +234,17 @@ class ServerConnection(asyncio.Protocol):
         self.unnamed = None  # as any simple Query does
         self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
         return messages.query(sql)
+
+    def prepare_step(self, sql: str, on_failed: Callable[[], None]) -> bytes:
+        """A command of the gateway's own inside a client's batch, as bytes to be sent.
+
+        A simple Query would commit there what the batch has done so far. An error ends the batch
+        and is the client's. ``on_failed`` is called, perhaps more than once, when it did not run.
+        """
+        for kind in _STEP_KINDS:
+            self.replies.expect(Expected(kind, silent=True, on_failed=on_failed))
+        parse = messages.message(b"P", _STEP + messages.cstring(sql) + b"\0\0")
+        return _STEP_BEFORE + parse + _STEP_AFTER
 
     # --- the end ---
 
@@ -462,6 +473,26 @@ class ServerConnection(asyncio.Protocol):
 
 
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
+
+_STEP = NAME_PREFIX + b"step\0"
+_STEP_BEFORE = messages.message(b"C", b"S" + _STEP)
+"""It may be there still from a batch that failed."""
+_STEP_AFTER = b"".join(
+    (
+        messages.message(b"B", _STEP + _STEP + b"\0\0\0\0\0\0"),
+        messages.message(b"E", _STEP + b"\0\0\0\0"),
+        messages.message(b"C", b"P" + _STEP),
+        messages.message(b"C", b"S" + _STEP),
+    )
+)
+_STEP_KINDS = (
+    replies.CLOSE,
+    replies.PARSE,
+    replies.BIND,
+    replies.EXECUTE,
+    replies.CLOSE,
+    replies.CLOSE,
+)
 
 _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""

@@ -128,10 +128,10 @@ class Listens:
     def show(self, server: ServerConnection, facts: Facts) -> bytes:
         """What to send before a statement that asks for our channels, so that it finds them.
 
-        `move` takes them away again. Empty when it doesn't ask, and inside a transaction, where
-        PostgreSQL shows no new LISTEN.
+        `move` takes them away again. Empty when it doesn't ask, and inside a transaction or a
+        batch, where PostgreSQL shows no new LISTEN.
         """
-        if server.status != IDLE or not _asks_for_channels(facts):
+        if server.status != IDLE or server.replies.sync_due or not _asks_for_channels(facts):
             return b""
         listen = "; ".join(f"LISTEN {_identifier(channel)}" for channel in sorted(self.channels))
         return server.prepare_ask(listen, lambda answer: None)

@@ -217,6 +217,8 @@ class Outbound:
         if self.sent or self._holdings.pins or server.previous_client == self._number:
             return b""
         self._on_foreign_sequences()
+        if server.replies.sync_due:
+            return server.prepare_step("DISCARD SEQUENCES", lambda: None)
         return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
 
 
