@@ -447,6 +447,7 @@ class ClientSession(asyncio.Protocol):
 
     def server_forgot_prepared(self) -> None:
         self._outbound.translator.forget_all()
+        self.holdings.sql_prepared = {}
         if self.server is not None:
             self.listens.all_discarded(self.server.last_command)
 
@@ -505,8 +506,8 @@ class ClientSession(asyncio.Protocol):
             return
         found = read_probe(answer.rows, pool.dsn.user)
         server.settings = found.settings
+        self.holdings.take(found, server.sql_prepared)
         server.sql_prepared = dict(found.prepared)
-        self.holdings.take(found)
         if found.channels:
             self._place_listens(server, pool, found.channels)
         else:

@@ -6,6 +6,8 @@ server is asked (docs/decisions/0001-ask-the-server.md), and what it says is tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.clock import Clock
 from gateway.router.facts import Effect, Facts, FactsCache
 from gateway.session.state import (
@@ -61,6 +63,9 @@ _KEPT_BY_THE_PROCESS = frozenset(
     }
 )
 """Functions that leave something until their server process ends, or is told by its own client."""
+
+_CHANGES_MEANING = Effect.SETTING | Effect.SETTING_LOCAL | Effect.ROLE | Effect.UNKNOWN
+"""A PREPARE in the same transaction may depend on settings that another server won't have."""
 
 _SQL_PREPARED_MAX = 100
 """Beyond so many a client keeps its server rather than have them all prepared again."""
@@ -157,34 +162,53 @@ class Holdings:
         """The query that asks the server."""
         return probe_sql(custom_names(self.settings, self._touched))
 
-    def take(self, found: Found) -> None:
-        """The server's answer. Its LISTENs are no pin yet: they may be moved."""
+    def take(self, found: Found, prepared_before: Mapping[str, str]) -> None:
+        """The server's answer. Its LISTENs are no pin yet: they may be moved.
+
+        ``prepared_before`` is what PREPARE had left on it, perhaps another client's, until ours
+        ran.
+        """
         self.unseen = self.unseen or bool(self.effects & Effect.UNKNOWN)
-        self.effects = Effect(0)
-        self.settings = merged(self._startup, found.settings)
-        self.scope = scope_of(self.settings)
-        pins = found.pins - {Pin.LISTEN}
-        if self._can_prepare_again(found.prepared):
-            self.sql_prepared = dict(found.prepared)
-            pins -= {Pin.SQL_PREPARED}
+        effects, self.effects = self.effects, Effect(0)
+        settings = merged(self._startup, found.settings)
+        settings_changed, self.settings = settings != self.settings, settings
+        self.scope = scope_of(settings)
+        self._take_prepared(prepared_before, dict(found.prepared))
+        pins = found.pins - {Pin.LISTEN, Pin.SQL_PREPARED}
+        may_mean_other = settings_changed or bool(pins & {Pin.TEMPORARY})
+        if effects & Effect.SQL_PREPARE and effects & _CHANGES_MEANING:
+            may_mean_other = True
+        if self.sql_prepared and (may_mean_other or not self._can_prepare_again()):
+            pins |= {Pin.SQL_PREPARED}
         for held in list(self.pins):
             if held not in LASTING and held not in pins:
                 del self.pins[held]
         for pin in pins:
             self.pin(pin)
 
-    def _can_prepare_again(self, prepared: tuple[tuple[str, str], ...]) -> bool:
-        """Whether each text is a PREPARE and nothing else, not the string that it was a part of."""
-        if len(prepared) > _SQL_PREPARED_MAX:
+    def _take_prepared(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """What our statements have prepared and deallocated on a server."""
+        for name in before.keys() - after.keys():
+            self.sql_prepared.pop(name, None)
+        changed = {name: text for name, text in after.items() if before.get(name) != text}
+        self.sql_prepared.update(changed)
+
+    def _can_prepare_again(self) -> bool:
+        """Whether all that we prepared may be prepared on another server, to the same effect.
+
+        Each text must be a PREPARE and nothing else, not the string that it was a part of.
+        """
+        if len(self.sql_prepared) > _SQL_PREPARED_MAX or Pin.SQL_PREPARED in self.pins:
             return False
         return all(
             len(facts.statements) == 1 and facts.effects == Effect.SQL_PREPARE
-            for facts in (self._facts.facts(text.encode()) for _, text in prepared)
+            for facts in map(self._facts.facts, map(str.encode, self.sql_prepared.values()))
         )
 
     def agrees(self, found: Found) -> bool:
-        """Whether an audit found nothing but what we know of."""
-        return found.settings == self.settings and found.pins <= set(self.pins)
+        """Whether an audit found nothing but what we know of, or what PREPARE left there before."""
+        pins = found.pins - {Pin.SQL_PREPARED}
+        return found.settings == self.settings and pins <= set(self.pins)
 
     def difference(self, found: Found) -> str:
         """What an audit found that we don't know of, without values."""
