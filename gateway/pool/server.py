@@ -114,6 +114,7 @@ class ServerConnection(asyncio.Protocol):
         "client",
         "client_number",
         "closing",
+        "drew",
         "last_command",
         "last_error",
         "life_ends_at",
@@ -124,10 +125,10 @@ class ServerConnection(asyncio.Protocol):
         "pid",
         "pinned",
         "prepared",
-        "previous_client",
         "replies",
         "schema",
         "secret",
+        "sequences_of",
         "settings",
         "sql_prepared",
         "status",
@@ -154,8 +155,10 @@ class ServerConnection(asyncio.Protocol):
         self.status = IDLE
         self.client: LinkedClient | None = None
         self.client_number = 0
-        self.previous_client = 0
-        """Whose sequence values currval and lastval would tell."""
+        self.drew = False
+        """The linked client may have drawn from a sequence."""
+        self.sequences_of = _NOBODY
+        """Whose sequence values currval and lastval would tell, of clients linked before."""
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
         self.prepared: Prepared = Prepared()
@@ -192,6 +195,10 @@ class ServerConnection(asyncio.Protocol):
         """Whom to tell, once, when the connection has ended."""
         self._owner_lost = callback
 
+    def tells_foreign_sequences(self, number: int) -> bool:
+        """Whether currval and lastval may tell what another client than ``number`` drew."""
+        return not self.drew and self.sequences_of not in (_NOBODY, number)
+
     # --- the client's side ---
 
     def link(self, client: LinkedClient, number: int) -> None:
@@ -203,7 +210,10 @@ class ServerConnection(asyncio.Protocol):
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
         self.client = None
         self.pinned = False
-        self.previous_client = self.client_number
+        if self.drew:
+            mine = self.sequences_of in (_NOBODY, self.client_number)
+            self.sequences_of = self.client_number if mine else _SEVERAL
+            self.drew = False
         self.client_number = 0
         self.transport.resume_reading()
 
@@ -440,6 +450,9 @@ class ServerConnection(asyncio.Protocol):
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
         self.last_command = body
+        if body in _FORGET_SEQUENCES:
+            self.sequences_of = _NOBODY
+            self.drew = False
         if body in _FORGET_PREPARED:
             self.prepared.clear()
             self.sql_prepared = {}
@@ -493,6 +506,10 @@ _STEP_KINDS = (
     replies.CLOSE,
     replies.CLOSE,
 )
+
+_NOBODY, _SEVERAL = 0, -1
+
+_FORGET_SEQUENCES = frozenset([b"DISCARD ALL\0", b"DISCARD SEQUENCES\0"])
 
 _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""

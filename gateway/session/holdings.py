@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.clock import Clock
-from gateway.router.facts import Effect, Facts, FactsCache
+from gateway.router.facts import Effect, Facts, FactsCache, StatementFacts, Verb
 from gateway.session.state import (
     LASTING,
     Found,
@@ -66,6 +66,28 @@ _KEPT_BY_THE_PROCESS = frozenset(
 
 _CHANGES_MEANING = Effect.SETTING | Effect.SETTING_LOCAL | Effect.ROLE | Effect.UNKNOWN
 """A PREPARE in the same transaction may depend on settings that another server won't have."""
+
+_NEVER_DRAWS = frozenset(
+    {
+        Verb.BEGIN,
+        Verb.COMMIT,
+        Verb.ROLLBACK,
+        Verb.SAVEPOINT,
+        Verb.RELEASE,
+        Verb.ROLLBACK_TO,
+        Verb.SET,
+        Verb.PREPARE,
+        Verb.DEALLOCATE,
+        Verb.LISTEN,
+        Verb.UNLISTEN,
+        Verb.NOTIFY,
+        Verb.DISCARD,
+        Verb.CLOSE,
+        Verb.LOCK,
+        Verb.LOAD,
+    }
+)
+"""What is not read-only, and yet takes nothing from a sequence."""
 
 _SQL_PREPARED_MAX = 100
 """Beyond so many a client keeps its server rather than have them all prepared again."""
@@ -126,7 +148,7 @@ class Holdings:
     def note(self, facts: Facts) -> None:
         """A statement with these facts is being run."""
         self.effects |= facts.effects
-        if self.reads_sequences and _draws_from_sequences(facts):
+        if self.reads_sequences and may_draw(facts):
             self.pin(Pin.SEQUENCE)
         if facts.effects & Effect.SETTING:
             for statement in facts.statements:
@@ -230,6 +252,12 @@ def taints(facts: Facts) -> bool:
     )
 
 
-def _draws_from_sequences(facts: Facts) -> bool:
+def may_draw(facts: Facts) -> bool:
     """Whether a later currval could tell of it: nextval, or a write with a column's default."""
-    return bool(facts.effects & Effect.SEQUENCE_WRITE) or not facts.read_only
+    return not facts.known or any(map(_may_draw, facts.statements))
+
+
+def _may_draw(one: StatementFacts) -> bool:
+    if one.verb is Verb.SELECT and not one.writes:
+        return bool(one.effects & (Effect.SEQUENCE_WRITE | Effect.UNKNOWN))
+    return not one.read_only and one.verb not in _NEVER_DRAWS

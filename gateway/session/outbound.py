@@ -12,7 +12,7 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
-from gateway.session.holdings import Holdings, taints
+from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
@@ -150,6 +150,10 @@ class Outbound:
             if taints(facts):
                 self._holdings.effects |= Effect.LOAD
                 server.tainted = True
+        if not facts.read_only and may_draw(facts):
+            if self._holdings.reads_sequences and not before:
+                before = self._without_foreign_sequences(server)
+            server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
         if self._listens.channels and (shown := self._listens.show(server, facts)):
@@ -214,7 +218,7 @@ class Outbound:
 
     def _without_foreign_sequences(self, server: ServerConnection) -> bytes:
         """currval must not tell what another client drew: the server forgets it first."""
-        if self.sent or self._holdings.pins or server.previous_client == self._number:
+        if not server.tells_foreign_sequences(self._number):
             return b""
         self._on_foreign_sequences()
         if server.replies.sync_due:
