@@ -144,7 +144,10 @@ class Listens:
             await listening.draw_line(self, self._new, self._marker)
             async with asyncio.timeout(_LINE_TIMEOUT_S):
                 await self._line.wait()
-        except TimeoutError:
+        except (TimeoutError, GatewayError) as error:
+            await _ask(server, f'UNLISTEN "{self._marker.decode()}"')  # the client would see it
+            if isinstance(error, GatewayError):
+                raise
             raise ServerUnavailable("LISTEN could not be moved in time") from None
         finally:
             self._line = None

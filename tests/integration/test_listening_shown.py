@@ -65,3 +65,19 @@ async def test_each_client_sees_its_own_channels(gateway: Gateway, prepare: bool
             assert _channels(one, prepare) == []
 
     await asyncio.to_thread(scenario)
+
+
+async def test_a_server_kept_for_another_reason_shows_no_more(gateway: Gateway) -> None:
+    """Its LISTEN can't be moved where nobody listens yet, and leaves no trace of the attempt."""
+
+    def scenario() -> None:
+        with _connect(gateway) as one:
+            one.execute("CREATE TEMP TABLE reason ()")
+            one.execute("LISTEN plain")
+            one.execute("LISTEN more")
+            assert _channels(one, False) == ["more", "plain"]
+            one.execute("DROP TABLE reason")
+            one.execute("UNLISTEN *")
+            assert _channels(one, False) == []
+
+    await asyncio.to_thread(scenario)
