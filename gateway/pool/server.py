@@ -118,7 +118,6 @@ class ServerConnection(asyncio.Protocol):
         "last_command",
         "last_error",
         "life_ends_at",
-        "literal_names",
         "lost",
         "opened_at",
         "parameters",
@@ -164,8 +163,6 @@ class ServerConnection(asyncio.Protocol):
         self.prepared: Prepared = Prepared()
         self.schema = Schema()
         """What all connections of the pool know of changes of its tables."""
-        self.literal_names: list[bytes] = []
-        """Names of clients' own that had to be given to this server, to be closed."""
         self.sql_prepared: dict[str, str] = {}
         """What PREPARE has left on it, by name: the text that did it."""
         self.unnamed: Statement | None = None
@@ -360,6 +357,12 @@ class ServerConnection(asyncio.Protocol):
                 start = following
                 if self.client is not None:
                     self.client.server_notified(data[pos + HEADER_BYTES : following])
+            elif tag == _E and head is not None and head.renamed is not None:
+                self._forward(data, start, pos)
+                start = following
+                error = _renamed(data[pos + HEADER_BYTES : following], head.renamed)
+                self._forward(error, 0, len(error))
+                self._observe(tag, data, pos, following)
             else:
                 self._observe(tag, data, pos, following)
             pos = following
@@ -456,7 +459,6 @@ class ServerConnection(asyncio.Protocol):
         if body in _FORGET_PREPARED:
             self.prepared.clear()
             self.sql_prepared = {}
-            self.literal_names.clear()
             if self.client is not None:
                 self.client.server_forgot_prepared()
 
@@ -483,6 +485,12 @@ class ServerConnection(asyncio.Protocol):
 
     def _on_unexpected(self, tag: int, body: bytes) -> None:
         raise ProtocolViolation(f"the server sent a message of type 0x{tag:02x} after its login")
+
+
+def _renamed(body: bytes, names: tuple[bytes, bytes]) -> bytes:
+    """An ErrorResponse that calls something by the client's name for it."""
+    before, after = names
+    return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 
 
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"

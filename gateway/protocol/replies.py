@@ -32,10 +32,11 @@ class Expected:
 
     ``on_message(tag, body)`` gets each message of a silent query's answer; ``on_failed()`` is
     called when the message failed, or was skipped because one before it did; ``reply`` is what a
-    SYNTHETIC entry tells the client.
+    SYNTHETIC entry tells the client; ``renamed`` is a name that the server has for something, and
+    the client's own for it, which an error is to tell.
     """
 
-    __slots__ = ("kind", "on_failed", "on_message", "reply", "silent")
+    __slots__ = ("kind", "on_failed", "on_message", "renamed", "reply", "silent")
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class Expected:
         on_message: Callable[[int, bytes], None] | None = None,
         on_failed: Callable[[], None] | None = None,
         reply: bytes = b"",
+        renamed: tuple[bytes, bytes] | None = None,
     ) -> None:
         self.kind = kind
         self.silent = silent
         self.on_message = on_message
         self.on_failed = on_failed
         self.reply = reply
+        self.renamed = renamed
 
     def fail(self) -> None:
         """This message had no effect."""

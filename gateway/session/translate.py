@@ -15,7 +15,7 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.replies import Expected
-from gateway.router.facts import Effect, Facts
+from gateway.router.facts import Effect, Facts, StatementFacts, Verb
 
 _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
@@ -37,7 +37,7 @@ class Translator:
     what must be sent before, booked.
     """
 
-    __slots__ = ("_heed", "_maximum", "_named", "_shared", "_unnamed")
+    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_shared", "_unnamed")
 
     def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
@@ -45,6 +45,8 @@ class Translator:
         self._heed = heed
         self._named: dict[bytes, Statement] = {}
         self._unnamed: Statement | None = None
+        self._binds: dict[bytes, tuple[Statement, Expected]] = {}
+        """What to expect of a Bind of each name."""
 
     def __len__(self) -> int:
         return len(self._named)
@@ -52,6 +54,7 @@ class Translator:
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""
         self._named.clear()
+        self._binds.clear()
 
     # --- the client's messages ---
 
@@ -92,7 +95,7 @@ class Translator:
                 return before + message if before else None
             return before + parsed.parse_message(b"")
         if name in self._named:
-            return before + self._parse_again(server, name)
+            return before + self._parse_again(server, name, message[following:])
         if len(self._named) >= self._maximum:
             raise TooManyStatements(
                 f"a client may have at most {self._maximum} prepared statements",
@@ -115,7 +118,7 @@ class Translator:
         _, at = messages.read_cstring(message, HEADER_BYTES)
         name, following = messages.read_cstring(message, at)
         before, real = self._resolve(server, name)
-        server.replies.expect(replies.CLIENT_BIND)
+        server.replies.expect(self._bind_of(name))
         if real == name:
             return before + message if before else None
         portal = message[HEADER_BYTES:at]
@@ -143,6 +146,11 @@ class Translator:
             server.replies.expect(replies.CLIENT_CLOSE)
             return None
         statement = self._named.pop(name, None)
+        if statement is None and not name.startswith(NAME_PREFIX):
+            before = self._heed(server, _by_sql(name, Effect.SQL_DEALLOCATE))
+            server.replies.expect(replies.CLIENT_CLOSE)
+            return before + message if before else None
+        self._binds.pop(name, None)
 
         def restore() -> None:
             if statement is not None:
@@ -192,13 +200,14 @@ class Translator:
         )
         return b""
 
-    def _parse_again(self, server: ServerConnection, name: bytes) -> bytes:
-        """The name is taken. Have the server say so itself: give it the name, then again."""
-        empty = messages.message(b"P", name + b"\0\0\0\0")
-        server.replies.expect(Expected(replies.PARSE, silent=True))
-        server.replies.expect(replies.CLIENT_PARSE)
-        server.literal_names.append(name)
-        return empty + empty
+    def _parse_again(self, server: ServerConnection, name: bytes, body: bytes) -> bytes:
+        """The name is taken. Have the server say so itself, after it has looked at the text."""
+        statement = self._named[name]
+        before = b""
+        if not server.prepared.has(statement):
+            before = _send_parse(server, statement, silent=True)
+        server.replies.expect(Expected(replies.PARSE, renamed=(statement.name, name)))
+        return before + messages.message(b"P", statement.name + b"\0" + body)
 
     # --- Bind and Describe ---
 
@@ -208,12 +217,28 @@ class Translator:
             return self._resolve_unnamed(server), b""
         statement = self._named.get(name)
         if statement is None:
-            # The server's own "does not exist"; never somebody else's statement.
-            return b"", name if not name.startswith(NAME_PREFIX) else _UNKNOWN_NAME
+            return self._resolve_unknown(server, name)
         before = self._heed(server, statement.facts)
         if not server.prepared.has(statement):
             before += _send_parse(server, statement, silent=True)
         return before, statement.name
+
+    def _resolve_unknown(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
+        """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
+        if name.startswith(NAME_PREFIX):
+            return b"", _UNKNOWN_NAME
+        return self._heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
+
+    def _bind_of(self, name: bytes) -> Expected:
+        """What to expect of a Bind: an error calls the statement by the client's name."""
+        statement = self._named.get(name)
+        if statement is None:
+            return replies.CLIENT_BIND
+        known = self._binds.get(name)
+        if known is None or known[0] is not statement:
+            known = (statement, Expected(replies.BIND, renamed=(statement.name, name)))
+            self._binds[name] = known
+        return known[1]
 
     def _resolve_unnamed(self, server: ServerConnection) -> bytes:
         statement = self._unnamed
@@ -235,11 +260,15 @@ class Translator:
         return before + statement.parse_message(b"")
 
 
+def _by_sql(name: bytes, effect: Effect) -> Facts:
+    """The facts of a message that means a statement prepared by SQL, if there is one."""
+    text = name.decode("utf-8", "surrogateescape")
+    return Facts.of((StatementFacts(Verb.EXECUTE, effect, name=text, executes=text),))
+
+
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:
-    """Closes, unseen, what a server has prepared beyond ``maximum`` or was lent as a name."""
+    """Closes, unseen, what a server has prepared beyond ``maximum``."""
     names = [statement.name for statement in server.prepared.surplus(maximum)]
-    names += server.literal_names
-    server.literal_names.clear()
     for _ in names:
         server.replies.expect(Expected(replies.CLOSE, silent=True))
     return b"".join(messages.message(b"C", b"S" + name + b"\0") for name in names)
