@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,8 +31,10 @@ FreshDatabase = Callable[[str], Awaitable[str]]
 
 
 def pytest_configure() -> None:
-    """Tests run on the loop that `gateway serve` runs on."""
+    """Tests run on the loop that `gateway serve` runs on, and find psql where PostgreSQL is."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    if shutil.which("psql") is None:
+        os.environ["PATH"] += f"{os.pathsep}{find_postgres().bin_dir}"
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,16 @@ class TlsServer:
         return str(self.cluster.data_dir)
 
 
+async def _has_tls(bin_dir: Path) -> bool:
+    """Whether this PostgreSQL can do TLS; the embedded one can't. A gateway in front of one is
+    tested in test_tls_clients.py everywhere."""
+    process = await asyncio.create_subprocess_exec(
+        bin_dir / "pg_config", "--configure", stdout=asyncio.subprocess.PIPE
+    )
+    configured, _ = await process.communicate()
+    return b"openssl" in configured or b"ssl=" in configured
+
+
 @pytest.fixture(scope="session")
 async def tls_server(
     cluster_folder: Path, tmp_path_factory: pytest.TempPathFactory
@@ -82,7 +92,10 @@ async def tls_server(
         "ssl_ca_file": "ca.crt",
         "unix_socket_directories": str(data_dir),
     }
-    cluster = Cluster(find_postgres(), data_dir, name="tls", settings=settings)
+    installation = find_postgres()
+    if not await _has_tls(installation.bin_dir):
+        pytest.skip(f"PostgreSQL in {installation.bin_dir} was built without TLS")
+    cluster = Cluster(installation, data_dir, name="tls", settings=settings)
     await cluster.initdb()
     ca = issue("test authority")
     ca.write(folder, "ca")
