@@ -196,6 +196,21 @@ class ServerConnection(asyncio.Protocol):
         """Whether currval and lastval may tell what another client than ``number`` drew."""
         return not self.drew and self.sequences_of not in (_NOBODY, number)
 
+    def discard_sequences(self) -> bytes:
+        """Have it forget all values drawn: bytes to be sent first."""
+        self.sequences_of = _NOBODY
+
+        def kept() -> None:
+            self.sequences_of = _SEVERAL
+
+        def on_answer(answer: Answer) -> None:
+            if answer.error is not None:
+                kept()
+
+        if self.replies.sync_due:
+            return self.prepare_step("DISCARD SEQUENCES", kept)
+        return self.prepare_ask("DISCARD SEQUENCES", on_answer)
+
     # --- the client's side ---
 
     def link(self, client: LinkedClient, number: int) -> None:

@@ -21,6 +21,7 @@ from gateway.session.translate import Translator
 WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
+_SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _COPY_DATA = ord("d")
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _SHORT_BYTES = 512
@@ -145,8 +146,10 @@ class Outbound:
             server.schema.changes += 1
         if facts.effects or self._holdings.reads_sequences:
             self._on_facts(facts)
-            if facts.effects & Effect.SEQUENCE_READ:
+            if facts.effects & _SEQUENCES:
                 before = self._without_foreign_sequences(server)
+                if before and facts.effects & Effect.SEQUENCE_READ:
+                    self._on_foreign_sequences()
             if taints(facts):
                 self._holdings.effects |= Effect.LOAD
                 server.tainted = True
@@ -218,12 +221,9 @@ class Outbound:
 
     def _without_foreign_sequences(self, server: ServerConnection) -> bytes:
         """currval must not tell what another client drew: the server forgets it first."""
-        if not server.tells_foreign_sequences(self._number):
-            return b""
-        self._on_foreign_sequences()
-        if server.replies.sync_due:
-            return server.prepare_step("DISCARD SEQUENCES", lambda: None)
-        return server.prepare_ask("DISCARD SEQUENCES", lambda answer: None)
+        if server.tells_foreign_sequences(self._number):
+            return server.discard_sequences()
+        return b""
 
 
 def _changes_schema(facts: Facts) -> bool:

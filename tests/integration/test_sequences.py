@@ -1,0 +1,51 @@
+"""currval after nextval, on a server that has drawn values for others before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from tests.integration.conftest import Gateway, StartGateway
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway) -> Gateway:
+    """One whose pools have a single connection."""
+    return await start_gateway({"pool": {"max": 1}})
+
+
+def _connect(gateway: Gateway) -> Connection:
+    login = gateway.provisioned.owners[0]
+    connection: Connection = psycopg.connect(
+        gateway.dsn(login.user, login.database), autocommit=True
+    )
+    return connection
+
+
+def _value(connection: Connection, sql: str) -> object:
+    row = connection.execute(sql.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_trap_currval_knows_what_its_client_drew_and_nothing_else(gateway: Gateway) -> None:
+    def scenario() -> None:
+        with _connect(gateway) as one:
+            one.execute("CREATE SEQUENCE ones")
+            one.execute("CREATE SEQUENCE twos START 100")
+            try:
+                assert _value(one, "SELECT nextval('ones')") == 1
+                with _connect(gateway) as two:
+                    assert _value(two, "SELECT nextval('twos')") == 100
+                    assert _value(two, "SELECT currval('twos')") == 100
+                    assert _value(two, "SELECT lastval()") == 100
+                    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+                        two.execute("SELECT currval('ones')")
+            finally:
+                one.execute("DROP SEQUENCE ones, twos")
+
+    await asyncio.to_thread(scenario)
