@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 
-.PHONY: demo test check format pytest test-drivers docs bench bench-short clean
+.PHONY: demo test check format pytest test-drivers test-regress docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -25,6 +25,9 @@ pytest: $(STAMP) $(NODE_STAMP)
 
 test-drivers: $(STAMP)    ## other people's test suites, directly and through the gateway; a table
 	@$(BIN)/python -m tests.suites $(ARGS)
+
+test-regress: $(STAMP)    ## PostgreSQL's own regression tests, directly and through the gateway
+	@$(BIN)/python -m tests.suites.regress $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
