@@ -38,6 +38,10 @@ class Statement:
         return messages.message(b"P", name + b"\0" + self.body)
 
 
+UNNAMED_IN_DOUBT = Statement(b"", b"", UNKNOWN_FACTS)
+"""What a server's unnamed statement is when it may be any, or none: nobody's own."""
+
+
 class Statements:
     """All statements of a worker that a client or a server still knows."""
 

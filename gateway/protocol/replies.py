@@ -79,17 +79,27 @@ class Replies:
     ``copy_in``: the server reads copy data and ignores every Sync up to CopyDone or CopyFail.
     ``sync_due``: messages of the extended protocol went out that no ReadyForQuery will follow
     before another Sync is sent. ``synthetic_due``: it is the turn of an answer that the gateway
-    gives itself. ``doubtful`` is set for good when the number of answers can't be known any more:
-    nothing is checked then, and such a server must never serve another client.
+    gives itself. ``skipped``: the entry that fails now was not refused but skipped, because one
+    before it failed. ``doubtful`` is set for good when the number of answers can't be known any
+    more: nothing is checked then, and such a server must never serve another client.
     """
 
-    __slots__ = ("_queue", "_skipping", "copy_in", "doubtful", "sync_due", "synthetic_due")
+    __slots__ = (
+        "_queue",
+        "_skipping",
+        "copy_in",
+        "doubtful",
+        "skipped",
+        "sync_due",
+        "synthetic_due",
+    )
 
     def __init__(self) -> None:
         self._queue: deque[Expected] = deque()
         self._skipping = False
         self.copy_in = False
         self.doubtful = False
+        self.skipped = False
         self.sync_due = False
         self.synthetic_due = False
 
@@ -117,6 +127,7 @@ class Replies:
         if self.doubtful:
             return
         if self._skipping and entry.kind != SYNC:
+            self.skipped = True
             entry.fail()
             return
         self._skipping = False
@@ -166,8 +177,10 @@ class Replies:
         self.copy_in = False
         if not self._queue or self._queue[0].kind in _ENDS_WITH_READY:
             return
+        self.skipped = False
         while self._queue and self._queue[0].kind != SYNC:
             self._queue.popleft().fail()
+            self.skipped = True
         if not self._queue:
             self._skipping = self.sync_due = True
 

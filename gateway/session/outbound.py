@@ -123,13 +123,13 @@ class Outbound:
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         before = self.heed(server, facts)
-        self.translator.query(server)
+        expected = self.translator.query(server)
         if facts.effects & Effect.SQL_DEALLOCATE:
             needed, text = self.translator.deallocate(server, facts)
             if text:
                 before += needed
                 message = messages.message(b"Q", text + b"\0")
-        server.replies.expect(replies.CLIENT_QUERY)
+        server.replies.expect(expected)
         return before + message if before or facts.effects & Effect.SQL_DEALLOCATE else None
 
     def _facts_of(self, server: ServerConnection, text: bytes) -> Facts:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.errors import GatewayError
-from gateway.pool.prepared import NAME_PREFIX, Prepared, Scope, Statement, Statements
+from gateway.pool.prepared import (
+    NAME_PREFIX,
+    UNNAMED_IN_DOUBT,
+    Prepared,
+    Scope,
+    Statement,
+    Statements,
+)
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
@@ -37,7 +44,7 @@ class Translator:
     what must be sent before, booked.
     """
 
-    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_shared", "_unnamed")
+    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_refused", "_shared", "_unnamed")
 
     def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
@@ -45,6 +52,8 @@ class Translator:
         self._heed = heed
         self._named: dict[bytes, Statement] = {}
         self._unnamed: Statement | None = None
+        self._refused: Statement | None = None
+        """The last unnamed statement that the server would not parse."""
         self._binds: dict[bytes, tuple[Statement, Expected]] = {}
         """What to expect of a Bind of each name."""
 
@@ -58,10 +67,11 @@ class Translator:
 
     # --- the client's messages ---
 
-    def query(self, server: ServerConnection) -> None:
-        """A simple Query does away with the unnamed statement."""
-        self._unnamed = None
-        server.unnamed = None
+    def query(self, server: ServerConnection) -> Expected:
+        """A simple Query does away with the unnamed statement; what to expect of it."""
+        if self._unnamed is None and server.unnamed is None:
+            return replies.CLIENT_QUERY
+        return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
 
     def deallocate(self, server: ServerConnection, facts: Facts) -> tuple[bytes, bytes]:
         """DEALLOCATE by SQL of a statement that the protocol prepared.
@@ -140,10 +150,11 @@ class Translator:
         """Close of a statement or a portal; the server keeps a shared statement."""
         name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
         if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S" or not name:
+            expected = replies.CLIENT_CLOSE
             if message[HEADER_BYTES : HEADER_BYTES + 1] == b"S":
-                self._unnamed = None
-                server.unnamed = None
-            server.replies.expect(replies.CLIENT_CLOSE)
+                undo = self._replace_unnamed(server, None)
+                expected = Expected(replies.CLOSE, on_failed=undo)
+            server.replies.expect(expected)
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
@@ -165,19 +176,35 @@ class Translator:
 
     def parse_unseen(self, server: ServerConnection, name: bytes) -> None:
         """A Parse too long to keep: it is known to this server alone, by the client's name."""
-        if not name:
-            self._unnamed = server.unnamed = self._shared.private(b"\0")
-        server.replies.expect(replies.CLIENT_PARSE)
+        if name:
+            server.replies.expect(replies.CLIENT_PARSE)
+        else:
+            self._parse_unnamed(server, self._shared.private(b"\0"))
 
     def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
-        def gone() -> None:
-            server.unnamed = None
-            if self._unnamed is statement:
-                self._unnamed = None
+        undo = self._replace_unnamed(server, statement)
+        server.replies.expect(Expected(replies.PARSE, on_failed=undo))
 
-        self._unnamed = statement
-        server.unnamed = statement
-        server.replies.expect(Expected(replies.PARSE, on_failed=gone))
+    def _replace_unnamed(
+        self, server: ServerConnection, statement: Statement | None
+    ) -> Callable[[], None]:
+        """A message is sent that makes this the unnamed statement; what to do if it fails.
+
+        Refused, there is none any more; skipped, it is as before.
+        """
+        before = self._unnamed
+        self._unnamed = server.unnamed = statement
+        self._refused = None
+
+        def undo() -> None:
+            skipped = server.replies.skipped
+            server.unnamed = UNNAMED_IN_DOUBT
+            if not skipped:
+                self._refused = statement
+            if self._unnamed is statement:
+                self._unnamed = before if skipped and before is not self._refused else None
+
+        return undo
 
     def _parse_named(self, server: ServerConnection, name: bytes, statement: Statement) -> bytes:
         if server.prepared.in_doubt(statement):
@@ -192,7 +219,7 @@ class Translator:
             return _send_parse(server, statement, silent=False, undo=undo)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
-            server.unnamed = None
+            server.unnamed = UNNAMED_IN_DOUBT
             server.replies.expect(Expected(replies.PARSE, on_failed=undo))
             return statement.parse_message(b"")
         server.replies.expect(
@@ -241,22 +268,22 @@ class Translator:
         return known[1]
 
     def _resolve_unnamed(self, server: ServerConnection) -> bytes:
+        def in_doubt() -> None:
+            server.unnamed = UNNAMED_IN_DOUBT
+
         statement = self._unnamed
         if statement is None:
             if server.unnamed is None:
                 return b""
             server.unnamed = None
-            server.replies.expect(Expected(replies.CLOSE, silent=True))
+            server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=in_doubt))
             return messages.message(b"C", b"S\0")
         before = self._heed(server, statement.facts)
         if server.unnamed is statement:
             return before
 
-        def gone() -> None:
-            server.unnamed = None
-
         server.unnamed = statement
-        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=gone))
+        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=in_doubt))
         return before + statement.parse_message(b"")
 
 
