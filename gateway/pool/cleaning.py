@@ -70,7 +70,7 @@ class Cleaning(SilentClient):
     def _end_batch(self) -> None:
         """Take back what was executed without a Sync: it must not be committed by ours."""
         server = self._server
-        server.unnamed = None
+        server.unnamed.become(None)
         for kind in (replies.PARSE, replies.BIND, replies.EXECUTE, replies.SYNC):
             server.replies.expect(Expected(kind))
         server.write(messages.ROLLBACK_BATCH + messages.SYNC)

@@ -38,8 +38,56 @@ class Statement:
         return messages.message(b"P", name + b"\0" + self.body)
 
 
-UNNAMED_IN_DOUBT = Statement(b"", b"", UNKNOWN_FACTS)
-"""What a server's unnamed statement is when it may be any, or none: nobody's own."""
+_CHANGES_MAX = 64
+
+IN_DOUBT = Statement(b"", b"", UNKNOWN_FACTS)
+"""Any statement or none; it is nobody's own."""
+
+
+class Change:
+    """A message that makes ``statement``, or none, the unnamed one; it may yet fail."""
+
+    __slots__ = ("skipped", "statement")
+
+    def __init__(self, statement: Statement | None) -> None:
+        self.statement = statement
+        self.skipped = False
+
+    def fail(self, *, skipped: bool) -> None:
+        """It was skipped, and all is as before; or refused, and there is none any more."""
+        self.skipped = skipped
+        self.statement = None
+
+
+class Unnamed:
+    """The unnamed statement of a client or a server, also while messages may yet fail."""
+
+    __slots__ = ("_changes", "_settled")
+
+    def __init__(self) -> None:
+        self._settled: Statement | None = None
+        self._changes: list[Change] = []
+
+    @property
+    def statement(self) -> Statement | None:
+        """What it is unless a message under way fails; None when there is none, or IN_DOUBT."""
+        for change in reversed(self._changes):
+            if not change.skipped:
+                return change.statement
+        return self._settled
+
+    def change(self, change: Change, *, alone: bool) -> None:
+        """``change`` is being sent. ``alone``: no other is under way any more."""
+        if alone:
+            self.become(self.statement)
+        elif len(self._changes) >= _CHANGES_MAX:
+            self.become(IN_DOUBT)
+        self._changes.append(change)
+
+    def become(self, statement: Statement | None) -> None:
+        """So it is for sure."""
+        self._settled = statement
+        self._changes.clear()
 
 
 class Statements:

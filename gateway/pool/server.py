@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
-from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Statement
+from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.replies import Expected, Replies
@@ -165,8 +165,7 @@ class ServerConnection(asyncio.Protocol):
         """What all connections of the pool know of changes of its tables."""
         self.sql_prepared: dict[str, str] = {}
         """What PREPARE has left on it, by name: the text that did it."""
-        self.unnamed: Statement | None = None
-        """What the unnamed prepared statement stands for; None when there is none."""
+        self.unnamed = Unnamed()
         self.tainted = False
         """Its client has left in it what no cleaning takes away: only its process's end does."""
         self.pinned = False
@@ -253,7 +252,7 @@ class ServerConnection(asyncio.Protocol):
             elif tag == _Z:
                 on_answer(answer)
 
-        self.unnamed = None  # as any simple Query does
+        self.unnamed.become(None)  # as any simple Query does
         self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
         return messages.query(sql)
 

@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from gateway.errors import GatewayError
 from gateway.pool.prepared import (
+    IN_DOUBT,
     NAME_PREFIX,
-    UNNAMED_IN_DOUBT,
+    Change,
     Prepared,
     Scope,
     Statement,
     Statements,
+    Unnamed,
 )
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
@@ -44,16 +46,14 @@ class Translator:
     what must be sent before, booked.
     """
 
-    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_refused", "_shared", "_unnamed")
+    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_shared", "_unnamed")
 
     def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
         self._maximum = maximum
         self._heed = heed
         self._named: dict[bytes, Statement] = {}
-        self._unnamed: Statement | None = None
-        self._refused: Statement | None = None
-        """The last unnamed statement that the server would not parse."""
+        self._unnamed = Unnamed()
         self._binds: dict[bytes, tuple[Statement, Expected]] = {}
         """What to expect of a Bind of each name."""
 
@@ -69,7 +69,9 @@ class Translator:
 
     def query(self, server: ServerConnection) -> Expected:
         """A simple Query does away with the unnamed statement; what to expect of it."""
-        if self._unnamed is None and server.unnamed is None:
+        if server.replies.idle:
+            self._unnamed.become(None)
+            server.unnamed.become(None)
             return replies.CLIENT_QUERY
         return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
 
@@ -188,23 +190,10 @@ class Translator:
     def _replace_unnamed(
         self, server: ServerConnection, statement: Statement | None
     ) -> Callable[[], None]:
-        """A message is sent that makes this the unnamed statement; what to do if it fails.
-
-        Refused, there is none any more; skipped, it is as before.
-        """
-        before = self._unnamed
-        self._unnamed = server.unnamed = statement
-        self._refused = None
-
-        def undo() -> None:
-            skipped = server.replies.skipped
-            server.unnamed = UNNAMED_IN_DOUBT
-            if not skipped:
-                self._refused = statement
-            if self._unnamed is statement:
-                self._unnamed = before if skipped and before is not self._refused else None
-
-        return undo
+        """A message is sent that makes this the unnamed statement; what to do if it fails."""
+        change = Change(statement)
+        self._unnamed.change(change, alone=server.replies.head is None)
+        return _change_unnamed(server, change)
 
     def _parse_named(self, server: ServerConnection, name: bytes, statement: Statement) -> bytes:
         if server.prepared.in_doubt(statement):
@@ -219,8 +208,13 @@ class Translator:
             return _send_parse(server, statement, silent=False, undo=undo)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
-            server.unnamed = UNNAMED_IN_DOUBT
-            server.replies.expect(Expected(replies.PARSE, on_failed=undo))
+            refused = _change_unnamed(server, Change(statement))
+
+            def undo_both() -> None:
+                undo()
+                refused()
+
+            server.replies.expect(Expected(replies.PARSE, on_failed=undo_both))
             return statement.parse_message(b"")
         server.replies.expect(
             Expected(replies.SYNTHETIC, reply=messages.PARSE_COMPLETE, on_failed=undo)
@@ -268,23 +262,29 @@ class Translator:
         return known[1]
 
     def _resolve_unnamed(self, server: ServerConnection) -> bytes:
-        def in_doubt() -> None:
-            server.unnamed = UNNAMED_IN_DOUBT
-
-        statement = self._unnamed
-        if statement is None:
-            if server.unnamed is None:
+        statement = self._unnamed.statement
+        if statement is None or statement is IN_DOUBT:
+            if server.unnamed.statement is None:
                 return b""
-            server.unnamed = None
-            server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=in_doubt))
+            undo = _change_unnamed(server, Change(None))
+            server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
             return messages.message(b"C", b"S\0")
         before = self._heed(server, statement.facts)
-        if server.unnamed is statement:
+        if server.unnamed.statement is statement:
             return before
-
-        server.unnamed = statement
-        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=in_doubt))
+        undo = _change_unnamed(server, Change(statement))
+        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
         return before + statement.parse_message(b"")
+
+
+def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:
+    """A message that changes a server's unnamed statement is sent; what to do if it fails."""
+    server.unnamed.change(change, alone=server.replies.head is None)
+
+    def undo() -> None:
+        change.fail(skipped=server.replies.skipped)
+
+    return undo
 
 
 def _by_sql(name: bytes, effect: Effect) -> Facts:
