@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gateway.router.functions import WITH_EFFECT
 from gateway.router.keys import Mention, Scope, TenantColumns
 from gateway.router.queries import Extractor
 from gateway.router.sqlparse import Tree
@@ -306,6 +307,15 @@ def _ddl(x: Extractor, body: Tree, scope: Scope) -> None:
     _objects(x, body, body.get("oncommit"))
 
 
+def _create_function(x: Extractor, body: Tree, scope: Scope) -> None:
+    """A function in C has its library loaded at once, as LOAD does."""
+    _ddl(x, body, scope)
+    for option in body.get("options", ()):
+        element = option["DefElem"]
+        if element["defname"] == "language" and element["arg"]["String"]["sval"] == "c":
+            x.effects |= Effect.LOAD
+
+
 def _objects(x: Extractor, value: Any, on_commit: str | None = None) -> None:
     """Relations anywhere below, and whether something is put into pg_temp."""
     if type(value) is list:
@@ -314,6 +324,8 @@ def _objects(x: Extractor, value: Any, on_commit: str | None = None) -> None:
     elif type(value) is dict:
         if "relname" in value:
             x.creates(value, on_commit)
+        if "funcname" in value and qualified_name(value["funcname"])[1] in _SEQUENCE_READERS:
+            x.effects |= Effect.SEQUENCE_READ
         if value.get("String", {}).get("sval", "").startswith("pg_temp"):
             x.effects |= Effect.TEMP
         for key, item in value.items():
@@ -334,6 +346,9 @@ def _referenced(x: Extractor, value: Any) -> None:
         for item in value.values():
             _referenced(x, item)
 
+
+_SEQUENCE_READERS: Final = WITH_EFFECT[Effect.SEQUENCE_READ]
+"""In a column's default or a check, whoever writes there later asks for what they drew."""
 
 _REFERENCES: Final = names("pktable inhRelations constrrel TableLikeClause")
 
@@ -390,6 +405,7 @@ _STATEMENTS: Final[Mapping[str, tuple[Verb, _Visitor]]] = {
     "ConstraintsSetStmt": (Verb.SET, _set_constraints),
     "CopyStmt": (Verb.COPY, _copy),
     "CreateExtensionStmt": (Verb.DDL, _opaque),
+    "CreateFunctionStmt": (Verb.DDL, _create_function),
     "CreateTableAsStmt": (Verb.DDL, _create_as),
     "DeallocateStmt": (Verb.DEALLOCATE, _deallocate),
     "DeclareCursorStmt": (Verb.DECLARE, _declare),

@@ -82,8 +82,9 @@ class Effect(IntFlag):
     CURSOR = 1 << 14
     """Makes, uses or closes a cursor."""
     LOAD = 1 << 15
+    """Loads a library: LOAD, and CREATE FUNCTION in C."""
     SEQUENCE_READ = 1 << 16
-    """currval, lastval: what this session took from a sequence earlier."""
+    """currval, lastval: what this session took from a sequence earlier; also in a definition."""
     SEQUENCE_WRITE = 1 << 17
     """nextval, setval: what a later currval of this session will say."""
     RANDOM_SEED = 1 << 18
