@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 
-.PHONY: demo test check format pytest test-drivers test-regress docs bench bench-short clean
+.PHONY: demo test check format pytest test-drivers test-regress test-differential docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -28,6 +28,10 @@ test-drivers: $(STAMP)    ## other people's test suites, directly and through th
 
 test-regress: $(STAMP)    ## PostgreSQL's own regression tests, directly and through the gateway
 	@$(BIN)/python -m tests.suites.regress $(ARGS)
+
+test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
+	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \
+	  $(BIN)/python -m pytest tests/differential -q $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

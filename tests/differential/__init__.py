@@ -1,0 +1,1 @@
+"""The same dialogues with PostgreSQL and through the gateway, message by message."""

@@ -1,0 +1,35 @@
+"""Random dialogues with PostgreSQL and through the gateway: every message must be the same.
+
+Four clients share two server connections. `make test-differential` looks longer, at other
+dialogues each time; set DIFFERENTIAL_EXAMPLES for another number.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.differential.script import Script
+from tests.differential.scripts import scripts
+from tests.differential.twins import Twins
+
+LONG = "DIFFERENTIAL_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "60"))
+TIMEOUT_S = 0 if LONG else 120
+"""0: none. Every step has a limit of its own."""
+
+
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=not LONG,
+    deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    print_blob=LONG,
+    suppress_health_check=list(HealthCheck),
+)
+@given(script=scripts())
+@pytest.mark.timeout(TIMEOUT_S)
+async def test_random_dialogues_are_as_with_the_server(twins: Twins, script: Script) -> None:
+    await twins.play(script)
