@@ -468,8 +468,7 @@ class ServerConnection(asyncio.Protocol):
         self.replies.on_command_end()
         self.last_command = body
         if body in _FORGET_SEQUENCES:
-            self.sequences_of = _NOBODY
-            self.drew = False
+            self.sequences_of = _NOBODY  # ``drew`` stays: a draw may have been sent behind it
         if body in _FORGET_PREPARED:
             self.prepared.clear()
             self.sql_prepared = {}

@@ -75,6 +75,18 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say(execute("none"), query("SELECT 1"), SYNC)),
         (A, say(*_use(""))),
     ),
+    "own values of a sequence after another client has drawn": (
+        (A, say("SELECT currval('seq')")),
+        (A, say("SELECT nextval('seq')")),
+        (B, say("SELECT nextval('seq')")),
+        (A, say("SELECT currval('seq'), lastval()")),
+        (B, say("SELECT currval('seq'), lastval()")),
+    ),
+    "sequences forgotten and drawn from in one text": (
+        (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),
+        (B, say("SELECT currval('seq')")),
+        (B, say("SELECT lastval()")),
+    ),
 }
 
 
