@@ -138,12 +138,13 @@ class Schema:
 class Prepared:
     """What one server has prepared, least recently used first."""
 
-    __slots__ = ("_batch", "_known", "_pending")
+    __slots__ = ("_known", "_pending", "batch")
 
     def __init__(self) -> None:
         self._known: OrderedDict[Statement, None] = OrderedDict()
         self._pending: dict[Statement, int] = {}
-        self._batch = 0
+        self.batch = 0
+        """How many Syncs were sent."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -158,12 +159,12 @@ class Prepared:
     def in_doubt(self, statement: Statement) -> bool:
         """Whether its Parse is unanswered and a Sync has gone out since: it may yet fail alone."""
         batch = self._pending.get(statement)
-        return batch is not None and batch != self._batch
+        return batch is not None and batch != self.batch
 
     def add(self, statement: Statement) -> None:
         """Its Parse is being sent."""
         self._known[statement] = None
-        self._pending[statement] = self._batch
+        self._pending[statement] = self.batch
 
     def forget(self, statement: Statement) -> None:
         """Its Parse failed, or it was closed."""
@@ -172,8 +173,7 @@ class Prepared:
 
     def sync_sent(self) -> None:
         """An error before this Sync does not make the server skip what comes after it."""
-        if self._pending:
-            self._batch += 1
+        self.batch += 1
 
     def all_answered(self) -> None:
         """The server has answered everything: what has not failed is known."""

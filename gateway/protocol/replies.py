@@ -32,11 +32,11 @@ class Expected:
 
     ``on_message(tag, body)`` gets each message of a silent query's answer; ``on_failed()`` is
     called when the message failed, or was skipped because one before it did; ``reply`` is what a
-    SYNTHETIC entry tells the client; ``renamed`` is a name that the server has for something, and
-    the client's own for it, which an error is to tell.
+    SYNTHETIC entry tells the client, and ``on_turn()`` is called then; ``renamed`` is a name that
+    the server has for something, and the client's own for it, which an error is to tell.
     """
 
-    __slots__ = ("kind", "on_failed", "on_message", "renamed", "reply", "silent")
+    __slots__ = ("kind", "on_failed", "on_message", "on_turn", "renamed", "reply", "silent")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Expected:
         silent: bool = False,
         on_message: Callable[[int, bytes], None] | None = None,
         on_failed: Callable[[], None] | None = None,
+        on_turn: Callable[[], None] | None = None,
         reply: bytes = b"",
         renamed: tuple[bytes, bytes] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Expected:
         self.silent = silent
         self.on_message = on_message
         self.on_failed = on_failed
+        self.on_turn = on_turn
         self.reply = reply
         self.renamed = renamed
 
@@ -135,6 +137,18 @@ class Replies:
         self._queue.append(entry)
         self.synthetic_due = self._queue[0].kind == SYNTHETIC
 
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Call when all sent before is answered, or failed, or copy data is asked for."""
+        if self._skipping or not self._queue:
+            callback()
+            return
+        self._queue.append(Expected(SYNTHETIC, on_failed=callback, on_turn=callback))
+
+    @property
+    def swallows_sync(self) -> bool:
+        """The server reads copy data, and has been sent nothing that ends it."""
+        return self.copy_in and len(self._queue) == 1
+
     def copy_ended(self) -> None:
         """The client sent CopyDone or CopyFail; outside of a copy they mean nothing."""
         if self._queue:
@@ -167,6 +181,9 @@ class Replies:
         if not self._queue or self._queue[0].kind not in (QUERY, EXECUTE):
             raise ProtocolViolation("the server began a copy that nobody asked for")
         self.copy_in = True
+        if len(self._queue) > 1 and (called := self._queue[1].on_turn) is not None:
+            del self._queue[1]
+            called()
 
     def on_error(self) -> None:
         """ErrorResponse: inside an extended query the server skips to the next Sync."""
@@ -199,8 +216,11 @@ class Replies:
         """The gateway's own answers whose turn it is."""
         taken = b""
         while self._queue and self._queue[0].kind == SYNTHETIC:
-            taken += self._queue[0].reply
+            entry = self._queue[0]
+            taken += entry.reply
             self._pop()
+            if entry.on_turn is not None:
+                entry.on_turn()
         return taken
 
     def _end_copy(self) -> None:

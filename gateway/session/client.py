@@ -113,6 +113,7 @@ class ClientSession(asyncio.Protocol):
             self.listens,
             self._note,
             self._asks_foreign_sequence,
+            self._answer_came,
         )
         self._outbound.translator = Translator(
             context.statements, context.settings.pool.client_statements_max, self._outbound.heed
@@ -228,7 +229,7 @@ class ClientSession(asyncio.Protocol):
         """Do what can be done with the inbox in this phase."""
         try:
             if self.phase is Phase.LINKED:
-                if not self._input_held:
+                if not self._input_held and not self._outbound.waiting:
                     self._relay()
             elif self.phase is Phase.IDLE:
                 self._begin()
@@ -239,7 +240,7 @@ class ClientSession(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Stop reading the client while its bytes have nowhere to go."""
-        waiting = self.phase is Phase.SEEKING or self._input_held
+        waiting = self.phase is Phase.SEEKING or self._input_held or self._outbound.waiting
         full = self._server_full or (waiting and len(self._inbox.data) > UNIT_MAX_BYTES)
         if full == self._read_paused or self.phase is Phase.CLOSED:
             return
@@ -414,6 +415,10 @@ class ClientSession(asyncio.Protocol):
         """The server will say "not yet defined", once: this login keeps its servers from now on."""
         self._context.sequence_readers.add(self.login.name)
 
+    def _answer_came(self) -> None:
+        """The client's next message can be understood now; not in the middle of an answer."""
+        asyncio.get_running_loop().call_soon(self._go_on)
+
     # --- linked: from the server to the client (LinkedClient) ---
 
     def forward(self, data: bytes) -> None:
@@ -471,7 +476,7 @@ class ClientSession(asyncio.Protocol):
         if status != IDLE or self._outbound.skip:
             return
         assert self.server is not None
-        self._outbound.sent = False
+        self._outbound.all_answered()
         self._context.counters.transactions += 1
         self.transactions += 1
         self.listens.transaction_ended(self.server.last_command)

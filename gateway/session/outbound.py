@@ -16,13 +16,14 @@ from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
-from gateway.session.translate import Translator
+from gateway.session.translate import InDoubt, Translator
 
 WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _COPY_DATA = ord("d")
+_FLUSH = messages.message(b"H")
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _SHORT_BYTES = 512
 _ENCODINGS_WITH_BACKSLASHES = frozenset(
@@ -35,13 +36,16 @@ class Outbound:
 
     ``on_facts`` hears the facts of every statement with effects. ``on_foreign_sequences`` is told
     when the client asked for a sequence's value that this server drew for somebody else.
+    ``on_answer`` is told when what `waiting` waits for has come.
     """
 
     __slots__ = (
         "_facts",
         "_holdings",
         "_listens",
+        "_may_copy_in",
         "_number",
+        "_on_answer",
         "_on_facts",
         "_on_foreign_sequences",
         "last_statement",
@@ -52,6 +56,7 @@ class Outbound:
         "sync_due",
         "terminated",
         "translator",
+        "waiting",
     )
 
     def __init__(
@@ -62,6 +67,7 @@ class Outbound:
         listens: Listens,
         on_facts: Callable[[Facts], None],
         on_foreign_sequences: Callable[[], None],
+        on_answer: Callable[[], None],
     ) -> None:
         self._number = number
         self._facts = facts
@@ -69,6 +75,9 @@ class Outbound:
         self._listens = listens
         self._on_facts = on_facts
         self._on_foreign_sequences = on_foreign_sequences
+        self._on_answer = on_answer
+        self._may_copy_in = False
+        """A statement of this transaction may ask for copy data, for all that is known."""
         self.translator: Translator
         self.preamble = b""
         """What is to be sent first, booked already."""
@@ -84,6 +93,8 @@ class Outbound:
         """The text last run or parsed, for the log; shortened."""
         self.terminated = False
         """The client has said goodbye."""
+        self.waiting = False
+        """What the client's next message means depends on an answer, or it was the last one."""
 
     def book(self, server: ServerConnection, data: bytes) -> bytes:
         """Book a chunk; what to send for it. Raises ProtocolViolation, TooManyStatements."""
@@ -96,7 +107,7 @@ class Outbound:
         changed: list[bytes] = [self.preamble] if self.preamble else []
         pos = min(self.skip, end)
         self.skip -= pos
-        while end - pos >= HEADER_BYTES and not self.terminated:
+        while end - pos >= HEADER_BYTES and not self.waiting:
             handler = _HANDLERS[data[pos]]
             if handler is None:
                 raise unknown_message(data[pos])
@@ -104,7 +115,13 @@ class Outbound:
             following = min(pos + size, end)
             if following < pos + size and end - pos < WHOLE_MAX_BYTES and data[pos] != _COPY_DATA:
                 break
-            instead = handler(self, server, data[pos:following], size)
+            try:
+                instead = handler(self, server, data[pos:following], size)
+            except InDoubt:
+                changed += (data[done:pos], _FLUSH)
+                done = pos
+                self._wait(server)
+                continue
             if instead is not None:
                 changed += (data[done:pos], instead)
                 done = following
@@ -116,12 +133,29 @@ class Outbound:
             return b"".join((*changed, data[done:pos]))
         return data if pos == end else data[:pos]
 
+    def all_answered(self) -> None:
+        """The server owes nothing and is in no transaction."""
+        self.sent = False
+        self._may_copy_in = False
+        self.translator.all_answered()
+
+    def _wait(self, server: ServerConnection) -> None:
+        """Take nothing more from the client before all that was sent is answered."""
+        self.waiting = True
+        server.replies.call_back(self._go_on)
+
+    def _go_on(self) -> None:
+        self.waiting = False
+        self._on_answer()
+
     # --- one message each: what to send in its place, None for itself ---
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         text = message[HEADER_BYTES:-1]
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
+        if facts.effects & Effect.SQL_DEALLOCATE:
+            self.translator.settled(server, facts)
         before = self.heed(server, facts)
         expected = self.translator.query(server)
         if facts.effects & Effect.SQL_DEALLOCATE:
@@ -146,6 +180,8 @@ class Outbound:
             server.schema.changes += 1
         if facts.effects or self._holdings.reads_sequences:
             self._on_facts(facts)
+            if facts.effects & Effect.COPY_IN or not facts.known:
+                self._may_copy_in = True
             if facts.effects & _SEQUENCES:
                 before = self._without_foreign_sequences(server)
                 if before and facts.effects & Effect.SEQUENCE_READ:
@@ -195,13 +231,18 @@ class Outbound:
     def _execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
         server.replies.expect(replies.CLIENT_EXECUTE)
-        return None
+        if not self._may_copy_in:
+            return None
+        self._wait(server)
+        return message + _FLUSH
 
     def _close(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
         return self.translator.close(server, message)
 
     def _sync(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
+        if server.replies.swallows_sync:
+            return b""  # the server would ignore it, unless its copy had just failed
         self.sync_due = False
         server.prepared.sync_sent()
         server.replies.expect(replies.CLIENT_SYNC)
@@ -216,7 +257,7 @@ class Outbound:
         return None
 
     def _terminate(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        self.terminated = True
+        self.terminated = self.waiting = True
         return b""
 
     def _without_foreign_sequences(self, server: ServerConnection) -> bytes:

@@ -39,6 +39,10 @@ class TooManyStatements(GatewayError):
     sqlstate = "53400"
 
 
+class InDoubt(Exception):
+    """What a message means depends on an answer that is still under way; nothing was booked."""
+
+
 class Translator:
     """The names one client gave, and the statements they mean.
 
@@ -46,7 +50,7 @@ class Translator:
     what must be sent before, booked.
     """
 
-    __slots__ = ("_binds", "_heed", "_maximum", "_named", "_shared", "_unnamed")
+    __slots__ = ("_binds", "_changing", "_heed", "_maximum", "_named", "_shared", "_unnamed")
 
     def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
@@ -56,6 +60,8 @@ class Translator:
         self._unnamed = Unnamed()
         self._binds: dict[bytes, tuple[Statement, Expected]] = {}
         """What to expect of a Bind of each name."""
+        self._changing: dict[bytes, int] = {}
+        """In which batch a name was last prepared or closed, as long as that may fail."""
 
     def __len__(self) -> int:
         return len(self._named)
@@ -64,6 +70,26 @@ class Translator:
         """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""
         self._named.clear()
         self._binds.clear()
+
+    def all_answered(self) -> None:
+        """Nothing is under way that may yet fail."""
+        if self._changing:
+            self._changing.clear()
+
+    def _known(self, server: ServerConnection, name: bytes) -> Statement | None:
+        """What a name means. Raises InDoubt when a batch before this one may yet change that."""
+        if name in self._changing:
+            if server.replies.head is None:
+                self._changing.clear()
+            elif self._changing[name] != server.prepared.batch:
+                raise InDoubt
+        return self._named.get(name)
+
+    def settled(self, server: ServerConnection, facts: Facts) -> None:
+        """Raises InDoubt when a batch before this one may change what a DEALLOCATE names."""
+        for one in facts.statements:
+            if one.name is not None:
+                self._known(server, one.name.encode())
 
     # --- the client's messages ---
 
@@ -93,9 +119,12 @@ class Translator:
         return before, b'DEALLOCATE "' + statement.name + b'"'
 
     def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
-        """Parse. Raises TooManyStatements."""
+        """Parse. Raises TooManyStatements, InDoubt."""
         name, following = messages.read_cstring(message, HEADER_BYTES)
+        known = self._known(server, name) if name else None
         statement = self._shared.get(message[following:], scope)
+        if statement.facts.effects & Effect.SQL_DEALLOCATE:
+            self.settled(server, statement.facts)
         before = self._heed(server, statement.facts)
         parsed = statement
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
@@ -106,8 +135,8 @@ class Translator:
             if parsed is statement:
                 return before + message if before else None
             return before + parsed.parse_message(b"")
-        if name in self._named:
-            return before + self._parse_again(server, name, message[following:])
+        if known is not None:
+            return before + self._parse_again(server, known, name, message[following:])
         if len(self._named) >= self._maximum:
             raise TooManyStatements(
                 f"a client may have at most {self._maximum} prepared statements",
@@ -164,6 +193,7 @@ class Translator:
             server.replies.expect(replies.CLIENT_CLOSE)
             return before + message if before else None
         self._binds.pop(name, None)
+        self._changing[name] = server.prepared.batch
 
         def restore() -> None:
             if statement is not None:
@@ -199,8 +229,10 @@ class Translator:
         if server.prepared.in_doubt(statement):
             statement = self._shared.private(statement.body)
         self._named[name] = statement
+        self._changing[name] = server.prepared.batch
 
         def undo() -> None:
+            self._changing.pop(name, None)
             if self._named.get(name) is statement:
                 del self._named[name]
 
@@ -221,9 +253,10 @@ class Translator:
         )
         return b""
 
-    def _parse_again(self, server: ServerConnection, name: bytes, body: bytes) -> bytes:
+    def _parse_again(
+        self, server: ServerConnection, statement: Statement, name: bytes, body: bytes
+    ) -> bytes:
         """The name is taken. Have the server say so itself, after it has looked at the text."""
-        statement = self._named[name]
         before = b""
         if not server.prepared.has(statement):
             before = _send_parse(server, statement, silent=True)
@@ -238,6 +271,7 @@ class Translator:
             return self._resolve_unnamed(server), b""
         statement = self._named.get(name)
         if statement is None:
+            self._known(server, name)
             return self._resolve_unknown(server, name)
         before = self._heed(server, statement.facts)
         if not server.prepared.has(statement):

@@ -164,6 +164,35 @@ async def copy_in_extended(wire: Wire) -> None:
     await wire.query("ROLLBACK")
 
 
+def copy_ahead(sql: str, *data: bytes, readies: int = 2) -> Script:
+    """Everything in one write, Sync before and behind the data, as if the copy could not fail."""
+
+    async def script(wire: Wire) -> None:
+        wire.send(QUERY("BEGIN; CREATE TABLE ahead (a int)"))
+        await wire.until("Z")
+        wire.send(parse_("", sql), bind(""), execute(), SYNC, *data, SYNC)
+        await wire.until("Z", readies)
+        await wire.query("SELECT count(*) FROM ahead")
+        await wire.query("ROLLBACK")
+        await wire.query("SELECT 'in step'")
+
+    return script
+
+
+async def copy_that_fails_late(wire: Wire) -> None:
+    """As libpq does when rows are refused: it goes on, and its Sync comes behind CopyDone."""
+    await wire.query("BEGIN; CREATE TABLE late (a int)")
+    wire.send(parse_("", "COPY late FROM STDIN"), bind(""), describe("P"), execute(), SYNC)
+    await wire.until("G")
+    wire.send(copy_data(b"no number\n"), copy_data(b"1\n"))
+    await wire.until("E")
+    wire.send(copy_data(b"2\n"), COPY_DONE, SYNC)
+    await wire.until("Z")
+    await wire.query("ROLLBACK")
+    wire.send(copy_data(b"stray"), COPY_DONE)
+    await wire.query("SELECT 'in step'")
+
+
 async def suspended_portal(wire: Wire) -> None:
     wire.send(parse_("", "SELECT generate_series(1, 10)"), bind(""), execute("", 4), FLUSH)
     await wire.until("s")
@@ -336,6 +365,48 @@ DIALOGUES: dict[str, Script] = {
     "unnamed statement lives until the next": sends(
         parse_("", "SELECT 7"), SYNC, bind(""), execute(), SYNC, QUERY("SELECT 8"), readies=3
     ),
+    "a name again after its Parse failed": sends(
+        parse_("again", "SELECT no_such_column"),
+        SYNC,
+        parse_("again", "SELECT 2"),
+        bind("again"),
+        execute(),
+        SYNC,
+        close_("S", "again"),
+        SYNC,
+        readies=3,
+    ),
+    "a name again after its Parse failed, with more in between": sends(
+        parse_("again", "SELECT no_such_column"),
+        SYNC,
+        run("SELECT 1"),
+        parse_("again", "SELECT 2"),
+        bind("again"),
+        execute(),
+        close_("S", "again"),
+        SYNC,
+        readies=2,
+    ),
+    "a name again after its Close was skipped": sends(
+        parse_("kept", "SELECT 1"),
+        SYNC,
+        NO_SUCH,
+        close_("S", "kept"),
+        SYNC,
+        bind("kept"),
+        execute(),
+        SYNC,
+        NO_SUCH,
+        close_("S", "kept"),
+        SYNC,
+        parse_("kept", "SELECT 2"),
+        SYNC,
+        bind("kept"),
+        execute(),
+        close_("S", "kept"),
+        SYNC,
+        readies=6,
+    ),
     "close of what does not exist": sends(close_("S", "unknown"), close_("P", "unknown"), SYNC),
     "lone Sync and Flush": sends(SYNC, FLUSH, SYNC, readies=2),
     "Flush without Sync": flush_without_sync,
@@ -356,6 +427,27 @@ DIALOGUES: dict[str, Script] = {
     "copy in that the server refuses": copy_in_refused,
     "copy in that the client gives up": copy_in_given_up,
     "copy in, extended": copy_in_extended,
+    "copy in, extended, all in one write": copy_ahead(
+        "COPY ahead FROM STDIN", copy_data(b"1\n"), copy_data(b"2\n"), COPY_DONE, readies=1
+    ),
+    "copy in that fails before its data": copy_ahead(
+        "COPY ahead (no_such_column) FROM STDIN", copy_data(b"1\n"), COPY_DONE
+    ),
+    "copy in that fails at its data": copy_ahead(
+        "COPY ahead FROM STDIN", copy_data(b"1\nx\n"), copy_data(b"2\n"), COPY_DONE, readies=1
+    ),
+    "copy in that the client gives up, extended": copy_ahead(
+        "COPY ahead FROM STDIN", copy_data(b"1\n"), copy_fail("no more"), readies=1
+    ),
+    "copy from a file, extended": copy_ahead("COPY ahead FROM '/dev/null'"),
+    "copy in, and more in the same batch": copy_ahead(
+        "COPY ahead FROM STDIN",
+        copy_data(b"1\n"),
+        COPY_DONE,
+        run("SELECT sum(a) FROM ahead"),
+        readies=1,
+    ),
+    "copy in that fails late": copy_that_fails_late,
     "copy out": queries("COPY (SELECT generate_series(1, 3000)) TO STDOUT", "SELECT 1"),
     "copy data without a copy": sends(copy_data(b"stray"), COPY_DONE, SYNC),
     "large parameter": large_parameter,

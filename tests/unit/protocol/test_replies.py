@@ -288,6 +288,37 @@ def test_an_error_is_certain_where_every_sync_is_behind_the_end_of_the_copy(end:
     assert play(queue, "< Ready").idle
 
 
+def test_a_call_back_comes_when_all_before_it_is_answered_or_failed() -> None:
+    calls: list[str] = []
+    queue = talk("> Parse Execute")
+    queue.call_back(lambda: calls.append("answered"))
+    play(queue, "< ParseComplete")
+    assert calls == []
+    play(queue, "< CommandComplete")
+    assert queue.synthetic_due
+    assert queue.take_synthetic() == b""
+    assert calls == ["answered"]
+    queue.call_back(lambda: calls.append("nothing owed"))
+    play(queue, "> Execute")
+    queue.call_back(lambda: calls.append("failed"))
+    play(queue, "< Error")
+    queue.call_back(lambda: calls.append("skipped"))
+    assert calls == ["answered", "nothing owed", "failed", "skipped"]
+    assert play(queue, "> Sync\n< Ready").idle
+
+
+def test_a_call_back_comes_when_copy_data_is_asked_for() -> None:
+    calls: list[str] = []
+    queue = talk("> Execute")
+    queue.call_back(lambda: calls.append("copy"))
+    play(queue, "< CopyInResponse")
+    assert calls == ["copy"]
+    assert queue.swallows_sync
+    play(queue, "> CopyData CopyDone")
+    assert not queue.swallows_sync
+    assert play(queue, "> Sync\n< CommandComplete Ready").idle
+
+
 # --- servers that do not keep to the protocol ------------------------------------------------
 
 
