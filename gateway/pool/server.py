@@ -256,14 +256,19 @@ class ServerConnection(asyncio.Protocol):
         self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
         return messages.query(sql)
 
-    def prepare_step(self, sql: str, on_failed: Callable[[], None]) -> bytes:
+    def prepare_step(
+        self, sql: str, on_failed: Callable[[], None], *, silent: bool = True
+    ) -> bytes:
         """A command of the gateway's own inside a client's batch, as bytes to be sent.
+
+        Not ``silent``: it is the client's, who hears how it ends.
 
         A simple Query would commit there what the batch has done so far. An error ends the batch
         and is the client's. ``on_failed`` is called, perhaps more than once, when it did not run.
         """
         for kind in _STEP_KINDS:
-            self.replies.expect(Expected(kind, silent=True, on_failed=on_failed))
+            unheard = silent or kind != replies.EXECUTE
+            self.replies.expect(Expected(kind, silent=unheard, on_failed=on_failed))
         parse = messages.message(b"P", _STEP + messages.cstring(sql) + b"\0\0")
         return _STEP_BEFORE + parse + _STEP_AFTER
 

@@ -104,7 +104,6 @@ class Holdings:
         "_clock",
         "_counts",
         "_facts",
-        "_startup",
         "_touched",
         "effects",
         "pins",
@@ -113,6 +112,7 @@ class Holdings:
         "scope",
         "settings",
         "sql_prepared",
+        "startup",
         "unseen",
     )
 
@@ -138,7 +138,8 @@ class Holdings:
         """Statements prepared by SQL: by name, the text that did it."""
         self.effects = Effect(0)
         """What the statements of the running transaction may have done to the session."""
-        self._startup = startup
+        self.startup = startup
+        """What the client asked for when it connected."""
         self._facts = facts
         self._touched: set[str] = set()
         self._clock = clock
@@ -192,7 +193,7 @@ class Holdings:
         """
         self.unseen = self.unseen or bool(self.effects & Effect.UNKNOWN)
         effects, self.effects = self.effects, Effect(0)
-        settings = merged(self._startup, found.settings)
+        settings = merged(self.startup, found.settings)
         settings_changed, self.settings = settings != self.settings, settings
         self.scope = scope_of(settings)
         self._take_prepared(prepared_before, dict(found.prepared))

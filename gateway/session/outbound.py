@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gateway.errors import ProtocolViolation
-from gateway.pool.server import ServerConnection
+from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
+from gateway.session.resets import as_batch, restore_sql, restore_step
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
 from gateway.session.translate import InDoubt, Translator
@@ -23,6 +24,7 @@ WHOLE_MAX_BYTES = 256 * 1024
 
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _COPY_DATA = ord("d")
+_FAILED = ord("E")
 _FLUSH = messages.message(b"H")
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _SHORT_BYTES = 512
@@ -48,6 +50,7 @@ class Outbound:
         "_on_answer",
         "_on_facts",
         "_on_foreign_sequences",
+        "_restore",
         "last_statement",
         "preamble",
         "rest",
@@ -76,6 +79,8 @@ class Outbound:
         self._on_facts = on_facts
         self._on_foreign_sequences = on_foreign_sequences
         self._on_answer = on_answer
+        self._restore = ""
+        """What gives back the startup settings that the statement run or bound last resets."""
         self._may_copy_in = False
         """A statement of this transaction may ask for copy data, for all that is known."""
         self.translator: Translator
@@ -157,6 +162,9 @@ class Outbound:
         if facts.effects & Effect.SQL_DEALLOCATE:
             self.translator.settled(server, facts)
         before = self.heed(server, facts)
+        if self._restore and not server.replies.sync_due and _may_reset(server, facts):
+            before += self.translator.query_as_batch(server)
+            return before + as_batch(server, text, self._restore)
         expected = self.translator.query(server)
         if facts.effects & Effect.SQL_DEALLOCATE:
             needed, text = self.translator.deallocate(server, facts)
@@ -175,6 +183,9 @@ class Outbound:
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
         before = b""
+        self._restore = ""
+        if facts.effects & Effect.SETTING and self._holdings.startup:
+            self._restore = restore_sql(self._holdings.startup, facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
             server.schema.changes += 1
@@ -210,7 +221,9 @@ class Outbound:
         self.last_statement = message if size < _SHORT_BYTES else message[:_SHORT_BYTES]
         if len(message) < size:
             return self._parse_unseen(server, message)
-        return self.translator.parse(server, message, server.schema.scope(self._holdings.scope))
+        instead = self.translator.parse(server, message, server.schema.scope(self._holdings.scope))
+        self._restore = ""
+        return instead
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""
@@ -231,10 +244,12 @@ class Outbound:
     def _execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
         server.replies.expect(replies.CLIENT_EXECUTE)
+        then = restore_step(server, self._restore) if self._restore else b""
+        self._restore = ""
         if not self._may_copy_in:
-            return None
+            return message + then if then else None
         self._wait(server)
-        return message + _FLUSH
+        return message + then + _FLUSH
 
     def _close(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
@@ -265,6 +280,13 @@ class Outbound:
         if server.tells_foreign_sequences(self._number):
             return server.discard_sequences()
         return b""
+
+
+def _may_reset(server: ServerConnection, facts: Facts) -> bool:
+    """Whether a statement that resets settings can succeed, as far as the last answer tells."""
+    if facts.effects & Effect.DISCARD:
+        return server.status == IDLE
+    return server.status != _FAILED
 
 
 def _changes_schema(facts: Facts) -> bool:

@@ -57,10 +57,10 @@ UNION ALL SELECT 'listen', channel, '' FROM pg_catalog.pg_listening_channels() c
 _HEX = "pg_catalog.encode(pg_catalog.convert_to({}, pg_catalog.getdatabaseencoding()), 'hex')"
 """Text as the server has it, whatever the session's client_encoding can say."""
 
-_ROLE_NAMES = ("session_authorization", "role")
+ROLE_NAMES = ("session_authorization", "role")
 """In the order in which they must be set: the first puts an end to the second."""
 
-_SCOPE_NAMES = ("search_path", "standard_conforming_strings", *_ROLE_NAMES)
+_SCOPE_NAMES = ("search_path", "standard_conforming_strings", *ROLE_NAMES)
 
 _ESCAPED = tuple(
     chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
@@ -86,7 +86,7 @@ def probe_sql(custom_names: Iterable[str]) -> str:
     ``custom_names`` are the settings with a dot that were ever touched: pg_settings hides them.
     Nothing in it depends on the session's search_path or client_encoding.
     """
-    unlisted = [literal(name) for name in (*_ROLE_NAMES, *sorted(custom_names))]
+    unlisted = [literal(name) for name in (*ROLE_NAMES, *sorted(custom_names))]
     held = _HELD + "".join(
         f"\nUNION ALL SELECT 'setting', {name}, pg_catalog.current_setting({name}, true)"
         for name in unlisted
@@ -168,7 +168,7 @@ def replay_sql(have: Settings, want: Settings) -> str:
         current = {}
     changes = [(name, "NULL") for name in current if name not in target]
     changes += [(name, literal(value)) for name, value in want if current.get(name) != value]
-    rows = [f"({literal(name)}, {value})" for name, value in changes if name not in _ROLE_NAMES]
+    rows = [f"({literal(name)}, {value})" for name, value in changes if name not in ROLE_NAMES]
     if rows:
         statements.append(
             "SELECT pg_catalog.set_config(name, value, false) IS NULL"
@@ -176,7 +176,7 @@ def replay_sql(have: Settings, want: Settings) -> str:
         )
     statements += [
         f"SELECT pg_catalog.set_config('{name}', {literal(target[name])}, false) IS NULL"
-        for name in _ROLE_NAMES
+        for name in ROLE_NAMES
         if name in target
     ]
     return "; ".join(statements)
@@ -196,7 +196,7 @@ def may_fail(have: Settings, want: Settings) -> bool:
 
 
 def _identity(settings: Settings) -> list[Setting]:
-    return [setting for setting in settings if setting[0] in _ROLE_NAMES]
+    return [setting for setting in settings if setting[0] in ROLE_NAMES]
 
 
 def scope_of(settings: Settings) -> Settings:

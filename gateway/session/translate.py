@@ -101,6 +101,12 @@ class Translator:
             return replies.CLIENT_QUERY
         return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
 
+    def query_as_batch(self, server: ServerConnection) -> bytes:
+        """What to send before messages that stand for a simple Query."""
+        undo = self._replace_unnamed(server, None)
+        server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
+        return messages.message(b"C", b"S\0")
+
     def deallocate(self, server: ServerConnection, facts: Facts) -> tuple[bytes, bytes]:
         """DEALLOCATE by SQL of a statement that the protocol prepared.
 

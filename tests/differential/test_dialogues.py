@@ -14,6 +14,7 @@ from tests.differential.script import (
     execute,
     parse,
     query,
+    run,
     say,
 )
 from tests.differential.talk import Part
@@ -89,7 +90,57 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
     ),
 }
 
+_STARTUP = {"options": "-c work_mem=7MB -c search_path=s1,public", "TimeZone": "Asia/Tokyo"}
+_RESETS = (
+    "RESET work_mem",
+    "RESET TimeZone",
+    "SET TimeZone TO DEFAULT",
+    "SET TIME ZONE LOCAL",
+    "SET search_path TO DEFAULT",
+    "RESET ALL",
+    "DISCARD ALL",
+    "RESET application_name",
+)
+_LOOK = "SELECT current_setting('TimeZone'), current_setting('work_mem'), current_schemas(false)"
+_CHANGED = say("SET TimeZone = 'UTC'", "SET work_mem = '5MB'", "SET search_path = public")
+
+
+def _after(*steps: Step) -> tuple[tuple[int, Step], ...]:
+    return tuple((A, step) for step in (*steps, say(_LOOK), say("SELECT now() IS NULL")))
+
+
+RESETS: dict[str, tuple[tuple[int, Step], ...]] = {
+    name: steps
+    for reset in _RESETS
+    for name, steps in {
+        f"{reset} of what startup said": _after(say(reset)),
+        f"{reset} of a change": _after(_CHANGED, say(reset)),
+        f"{reset} by the extended protocol": _after(_CHANGED, say(*run(reset), SYNC)),
+        f"{reset} in a pipeline": _after(
+            _CHANGED, say(*run(reset), *run("SET work_mem = '6MB'"), *run(_LOOK), SYNC)
+        ),
+        f"{reset} prepared before": _after(
+            say(parse("r", reset), SYNC), _CHANGED, say(*_use("r"), query(_LOOK))
+        ),
+        f"{reset} in a transaction": _after(
+            say("BEGIN"), _CHANGED, say("SAVEPOINT a"), say(reset), say(_LOOK),
+            say("ROLLBACK TO a"), say("COMMIT"),
+        ),
+        f"{reset} after an error without Sync": _after(
+            say(parse("", "SELECT nonsense"), query(reset), SYNC)
+        ),
+        f"{reset} and the unnamed statement": _after(
+            say(parse("", "SELECT 1"), SYNC), say(reset), say(*_use("")),
+        ),
+    }.items()
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("name", DIALOGUES)
 async def test_a_dialogue_is_as_with_the_server(twins: Twins, name: str) -> None:
     await twins.play(Script(DIALOGUES[name]))
+
+
+@pytest.mark.parametrize("name", RESETS)
+async def test_a_reset_goes_back_to_what_startup_said(twins: Twins, name: str) -> None:
+    await twins.play(Script(RESETS[name], (_STARTUP, {}, {}, {})))

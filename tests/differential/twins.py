@@ -29,6 +29,9 @@ HANG_S = 8.0
 HELPER = "differential_helper"
 """A role without rights of its own, for SET ROLE."""
 
+NOTIFIED_S = 1.0
+"""A server process is told of a notification by a signal, which may come after a Sync."""
+
 _LOCK_TIMEOUT_MS = 150
 """Whoever waits for a lock gets an error: the other client can't go on before."""
 
@@ -279,22 +282,36 @@ class Twins:
         ]
         if not listeners:
             return
-        await self._inside.flush_listener()
-        for pair in listeners:
-            for talker in (pair.through, pair.direct):
-                await talker.send(talker.say((SYNC,)))
-                try:
-                    await talker.wait(HANG_S)
-                except TimeoutError:
-                    raise Different(
-                        f"at {at} {name_of(pair.number)} gets no answer to a Sync"
-                    ) from None
-            self._compare(at, pair)
+        end = monotonic() + NOTIFIED_S
+        while True:
+            await self._inside.flush_listener()
+            for pair in listeners:
+                await self._sync(at, pair)
+            found = self._notified_differently()
+            if not found:
+                break
+            if monotonic() > end:
+                raise Different(f"notifications up to {at} of {found}")
+        self._notified.clear()
+
+    async def _sync(self, at: int, pair: Pair) -> None:
+        """An answer from both sides, and whatever has come before it."""
+        for talker in (pair.through, pair.direct):
+            await talker.send(talker.say((SYNC,)))
+            try:
+                await talker.wait(HANG_S)
+            except TimeoutError:
+                raise Different(
+                    f"at {at} {name_of(pair.number)} gets no answer to a Sync"
+                ) from None
+        self._compare(at, pair)
+
+    def _notified_differently(self) -> str:
         for number, (direct, through) in self._notified.items():
             found = difference(direct, through)
             if found:
-                raise Different(f"notifications of {name_of(number)} up to {at}:\n{found}")
-        self._notified.clear()
+                return f"{name_of(number)}:\n{found}"
+        return ""
 
     def _at_ease(self, pair: Pair) -> bool:
         """Whether nothing is under way for a client, on either side."""
