@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
+APPS   := tests/apps/node
+APPS_STAMP := $(APPS)/node_modules/.installed
 
 .PHONY: demo test check format pytest test-drivers test-regress test-differential docs bench bench-short clean
 
@@ -20,7 +22,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config pyproject.toml
 
-pytest: $(STAMP) $(NODE_STAMP)
+pytest: $(STAMP) $(NODE_STAMP) $(APPS_STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-drivers: $(STAMP)    ## other people's test suites, directly and through the gateway; a table
@@ -60,5 +62,10 @@ $(NODE_STAMP): $(NODE)/package.json $(STAMP)
 	@cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm install --no-audit --no-fund --loglevel=error
 	@touch $@
 
+$(APPS_STAMP): $(APPS)/package.json $(APPS)/package-lock.json $(APPS)/prisma/schema.prisma | $(STAMP)
+	@cd $(APPS) && export PATH="$(abspath $(BIN)):$$PATH" && \
+		npm ci --no-audit --no-fund --loglevel=error && npm run --silent generate >/dev/null
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(NODE)/node_modules $(APPS)/node_modules $(APPS)/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

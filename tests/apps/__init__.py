@@ -1,0 +1,1 @@
+"""Whole applications, unchanged but for DATABASE_URL: directly, and through the gateway."""

@@ -1,0 +1,17 @@
+"""The same program on PostgreSQL and through the gateway: the same answers."""
+
+from __future__ import annotations
+
+from tests.apps.twice import NODE_FOLDER, Places, node, python, same_twice
+
+
+async def test_sqlalchemy(places: Places) -> None:
+    await same_twice(python("tests.apps.sqlalchemy_shop"), places)
+
+
+async def test_node_postgres(places: Places) -> None:
+    await same_twice(node("shop.mjs"), places, NODE_FOLDER)
+
+
+async def test_prisma(places: Places) -> None:
+    await same_twice(node("prisma_crm.mjs"), places, NODE_FOLDER)
