@@ -23,6 +23,8 @@ WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
+_FORGETTING = Effect.DISCARD | Effect.SQL_DEALLOCATE
+_ALL = (None, "ALL")
 _COPY_DATA = ord("d")
 _FAILED = ord("E")
 _FLUSH = messages.message(b"H")
@@ -42,10 +44,10 @@ class Outbound:
     """
 
     __slots__ = (
+        "_await_executes",
         "_facts",
         "_holdings",
         "_listens",
-        "_may_copy_in",
         "_number",
         "_on_answer",
         "_on_facts",
@@ -81,8 +83,9 @@ class Outbound:
         self._on_answer = on_answer
         self._restore = ""
         """What gives back the startup settings that the statement run or bound last resets."""
-        self._may_copy_in = False
-        """A statement of this transaction may ask for copy data, for all that is known."""
+        self._await_executes = False
+        """A statement of this transaction may ask for copy data, for all that is known, or make
+        the server forget what it has prepared: each Execute is answered before the next message."""
         self.translator: Translator
         self.preamble = b""
         """What is to be sent first, booked already."""
@@ -141,7 +144,7 @@ class Outbound:
     def all_answered(self) -> None:
         """The server owes nothing and is in no transaction."""
         self.sent = False
-        self._may_copy_in = False
+        self._await_executes = False
         self.translator.all_answered()
 
     def _wait(self, server: ServerConnection) -> None:
@@ -164,7 +167,10 @@ class Outbound:
         before = self.heed(server, facts)
         if self._restore and not server.replies.sync_due and _may_reset(server, facts):
             before += self.translator.query_as_batch(server)
-            return before + as_batch(server, text, self._restore)
+            message = as_batch(server, text, self._restore)
+            if _forgets_prepared(facts):
+                self._wait(server)
+            return before + message
         expected = self.translator.query(server)
         if facts.effects & Effect.SQL_DEALLOCATE:
             needed, text = self.translator.deallocate(server, facts)
@@ -172,6 +178,8 @@ class Outbound:
                 before += needed
                 message = messages.message(b"Q", text + b"\0")
         server.replies.expect(expected)
+        if _forgets_prepared(facts):
+            self._wait(server)
         return before + message if before or facts.effects & Effect.SQL_DEALLOCATE else None
 
     def _facts_of(self, server: ServerConnection, text: bytes) -> Facts:
@@ -191,8 +199,8 @@ class Outbound:
             server.schema.changes += 1
         if facts.effects or self._holdings.reads_sequences:
             self._on_facts(facts)
-            if facts.effects & Effect.COPY_IN or not facts.known:
-                self._may_copy_in = True
+            if facts.effects & Effect.COPY_IN or not facts.known or _forgets_prepared(facts):
+                self._await_executes = True
             if facts.effects & _SEQUENCES:
                 before = self._without_foreign_sequences(server)
                 if before and facts.effects & Effect.SEQUENCE_READ:
@@ -246,7 +254,7 @@ class Outbound:
         server.replies.expect(replies.CLIENT_EXECUTE)
         then = restore_step(server, self._restore) if self._restore else b""
         self._restore = ""
-        if not self._may_copy_in:
+        if not self._await_executes:
             return message + then if then else None
         self._wait(server)
         return message + then + _FLUSH
@@ -287,6 +295,13 @@ def _may_reset(server: ServerConnection, facts: Facts) -> bool:
     if facts.effects & Effect.DISCARD:
         return server.status == IDLE
     return server.status != _FAILED
+
+
+def _forgets_prepared(facts: Facts) -> bool:
+    """Whether it is DISCARD or DEALLOCATE ALL, or holds one."""
+    return bool(facts.effects & _FORGETTING) and any(
+        one.effects & _FORGETTING and one.name in _ALL for one in facts.statements
+    )
 
 
 def _changes_schema(facts: Facts) -> bool:

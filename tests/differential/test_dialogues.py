@@ -83,6 +83,17 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say("SELECT currval('seq'), lastval()")),
         (B, say("SELECT currval('seq'), lastval()")),
     ),
+    **{
+        f"{forget} and a Parse behind it": (
+            (A, say(parse("b", "SELECT 1"), SYNC)),
+            (A, say(forget, parse("b", "SELECT 2"), SYNC)),
+            (A, say(*_use("b"))),
+            (A, say(*run(forget), parse("c", "SELECT 3"), SYNC)),
+            (A, say(*_use("c"))),
+            (A, say(*_use("b"))),
+        )
+        for forget in ("DISCARD ALL", "DEALLOCATE ALL", "DEALLOCATE ALL; SELECT 1")
+    },
     "sequences forgotten and drawn from in one text": (
         (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),
         (B, say("SELECT currval('seq')")),
