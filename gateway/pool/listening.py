@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 MARKER_PREFIX = b"gateway_marker_"
 _RETRY_S = 0.5
+_CATCH_UP_S = 1.0
 
 
 class Subscriber(Protocol):
@@ -58,6 +59,8 @@ class Listening(SilentClient):
         self._markers: dict[bytes, Callable[[], None]] = {}
         self._numbers = count(1)
         self._server: ServerConnection | None = None
+        self._asked: list[Callable[[], None]] = []
+        self._to_ask: list[Callable[[], None]] = []
         self._retry: asyncio.Task[None] | None = None
 
     @property
@@ -128,6 +131,43 @@ class Listening(SilentClient):
         if not self._channels and not self._markers:
             self._let_go()
 
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """Call when all that was committed by now has been delivered, or can't be.
+
+        PostgreSQL tells a session of the notifications that wait for it before it becomes ready:
+        after an empty query all are here.
+        """
+        if self._server is None or self._server.lost or not self._channels:
+            callback()
+            return
+        self._to_ask.append(callback)
+        if not self._asked:
+            self._catch_up(self._server)
+
+    def _catch_up(self, server: ServerConnection) -> None:
+        asked = self._asked = self._to_ask
+        self._to_ask = []
+
+        def caught_up() -> None:
+            timer.cancel()
+            if self._asked is asked:
+                self._release()
+
+        timer = asyncio.get_running_loop().call_later(_CATCH_UP_S, caught_up)
+        server.ask("", lambda answer: caught_up())
+
+    def _release(self) -> None:
+        """Call those that were asked for, then ask for those that came meanwhile."""
+        asked, self._asked = self._asked, []
+        for callback in asked:
+            callback()
+        if self._to_ask and not self._asked:
+            if self._server is None:
+                self._asked, self._to_ask = self._to_ask, []
+                self._release()
+            else:
+                self._catch_up(self._server)
+
     def shut(self) -> None:
         """Give the connection up; whoever listens is told that notifications are missing."""
         if self._retry is not None:
@@ -153,6 +193,7 @@ class Listening(SilentClient):
 
     def _let_go(self) -> None:
         server, self._server = self._server, None
+        self._release()
         if server is not None:
             self._pool.abandon(server, mid_message=False, sync_due=False)
 
@@ -216,6 +257,7 @@ class Listening(SilentClient):
 
     def server_lost(self, error: ServerUnavailable) -> None:
         self._server = None
+        self._release()
         self._markers.clear()
         if self._channels and not self._pool.core.retired:
             self._retry = asyncio.get_running_loop().create_task(self._reconnect())

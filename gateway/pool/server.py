@@ -20,6 +20,7 @@ from gateway.protocol.replies import Expected, Replies
 IDLE = ord("I")
 """ReadyForQuery's status outside of a transaction."""
 
+_READY_BYTES = len(messages.READY_IDLE)
 _WHOLE_MAX_BYTES = 1024 * 1024
 """Messages that must be seen whole are streamed, unseen, beyond this."""
 
@@ -115,6 +116,7 @@ class ServerConnection(asyncio.Protocol):
         "client_number",
         "closing",
         "drew",
+        "holds_ready",
         "last_command",
         "last_error",
         "life_ends_at",
@@ -124,6 +126,7 @@ class ServerConnection(asyncio.Protocol):
         "pid",
         "pinned",
         "prepared",
+        "ready_held",
         "replies",
         "schema",
         "secret",
@@ -158,6 +161,10 @@ class ServerConnection(asyncio.Protocol):
         """The linked client may have drawn from a sequence."""
         self.sequences_of = _NOBODY
         """Whose sequence values currval and lastval would tell, of clients linked before."""
+        self.holds_ready = False
+        """The linked client passes the last ReadyForQuery of its transaction on itself."""
+        self.ready_held = False
+        """Such a one has come, and the client doesn't know of it."""
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
         self.prepared: Prepared = Prepared()
@@ -220,7 +227,7 @@ class ServerConnection(asyncio.Protocol):
     def unlink(self) -> None:
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
         self.client = None
-        self.pinned = False
+        self.pinned = self.holds_ready = self.ready_held = False
         if self.drew:
             mine = self.sequences_of in (_NOBODY, self.client_number)
             self.sequences_of = self.client_number if mine else _SEVERAL
@@ -390,7 +397,11 @@ class ServerConnection(asyncio.Protocol):
                 start = pos
                 self.give_synthetic()
             if tag == _Z and not silent and self.replies.idle:
-                self._forward(data, start, pos)
+                if self.holds_ready and self.status == IDLE and start < pos:
+                    self.ready_held = True
+                    self._forward(data, start, pos - _READY_BYTES)
+                else:
+                    self._forward(data, start, pos)
                 start = pos
                 self._ready()
         self._forward(data, start, pos)

@@ -185,6 +185,7 @@ class ClientSession(asyncio.Protocol):
         self.server = None
         if server is None or pool is None:
             return
+        pool.notifiers.pop(server.pid, None)
         outbound, holdings = self._outbound, self.holdings
         unfinished = outbound.skip > 0 or outbound.sync_due or not server.replies.idle
         held = bool(holdings.pins or holdings.effects) or self._input_held
@@ -316,6 +317,8 @@ class ClientSession(asyncio.Protocol):
         self._outbound.preamble = close_surplus(server, statements_max)
         if self._write_paused:
             server.transport.pause_reading()
+        if self.listens.channels:
+            self._attend(server)
         self._log_target()
         if self._context.session_mode(self.last_route.endpoint):
             self.holdings.pin(Pin.SESSION_MODE)
@@ -460,6 +463,8 @@ class ClientSession(asyncio.Protocol):
         """The server has gone; what was not sent yet gets another, all else ends with the truth."""
         untouched = not self._outbound.sent and not self.pins and not self.holdings.effects
         self._stop_seeking()
+        if self.server is not None and self.server.ready_held:
+            self._transport.write(messages.READY_IDLE)
         self.server = None
         self._input_held = False
         if untouched and self._inbox.data:
@@ -485,14 +490,43 @@ class ClientSession(asyncio.Protocol):
             self.server.schema.changes += 1
         if self.holdings.effects & _PREFERS_ITS_SERVER:
             self._preferred = self.server
-        if self.holdings.transaction_ended():
-            self._ask(self.server, self._answered)
-        elif self._audit_due(self.server):
-            self._ask(self.server, self._audited)
+        assert self._pool is not None
+        if self._pool.notifiers and self.server.pid in self._pool.notifiers:
+            self._await_notifications(self.server, self._pool)
         else:
-            self._part()
+            self._transaction_over(self.server)
 
     # --- between two transactions ---
+
+    def _attend(self, server: ServerConnection) -> None:
+        """A client that listens hears what was committed before its transaction's end by then."""
+        assert self._pool is not None
+        server.holds_ready = True
+        self._pool.notifiers[server.pid] = self.number
+
+    def _await_notifications(self, server: ServerConnection, pool: Pool) -> None:
+        """What this transaction sent is heard while the server is known to be ours."""
+        self._input_held = True
+
+        def caught_up() -> None:
+            if self.server is not server or self.phase is not Phase.LINKED:
+                return
+            self._input_held = False
+            pool.notifiers.pop(server.pid, None)
+            if server.ready_held:
+                server.ready_held = False
+                self._transport.write(messages.READY_IDLE)
+            self._transaction_over(server)
+
+        self._context.pools.listening(pool).when_caught_up(caught_up)
+
+    def _transaction_over(self, server: ServerConnection) -> None:
+        if self.holdings.transaction_ended():
+            self._ask(server, self._answered)
+        elif self._audit_due(server):
+            self._ask(server, self._audited)
+        else:
+            self._part()
 
     def _ask(self, server: ServerConnection, on_answer: Callable[[Answer], None]) -> None:
         """Ask the server what the session holds; the client's next message waits for the answer."""
@@ -611,6 +645,8 @@ class ClientSession(asyncio.Protocol):
         elif server.settings != self.holdings.settings and not self.holdings.whole_session:
             self._replay(server)
         else:
+            if self.listens.channels:
+                self._attend(server)
             self._go_on()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
