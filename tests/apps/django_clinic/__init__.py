@@ -1,0 +1,1 @@
+"""A clinic on Django's ORM. Nothing in it knows of a gateway."""

@@ -1,0 +1,1 @@
+"""The clinic's tables, as Django's `makemigrations` writes them, and a data migration."""
