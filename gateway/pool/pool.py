@@ -38,6 +38,7 @@ No application_name: a client that gives none must find none, as with PostgreSQL
 _JITTER = 0.1
 _GRACE_AFTER_CLIENT_S = 1.0
 """How long a statement may go on whose client has left, before it is cancelled."""
+_GONE_POLL_S = 0.01
 
 
 _SHUT_POLL_MS = 10
@@ -172,15 +173,20 @@ class Pool:
     async def open_outside(self, startup: Mapping[str, str]) -> ServerConnection:
         """A connection for one client alone, with startup parameters of its own.
 
-        It counts against the bound until `outside_ended`. Raises PoolExhausted, ConnectFailed.
+        It counts against the bound until `outside_ended`; an idle server makes room for it.
+        Raises PoolExhausted, ConnectFailed.
         """
-        if self.core.total >= self.core.maximum:
+        full = self.core.total >= self.core.maximum
+        spare = self.core.servers(ServerState.IDLE)[:1] if full else []
+        if full and not spare:
             raise PoolExhausted(
                 f"no connection of {self.name} is free for a client of its own",
                 hint="Try again later, or raise pool.max.",
             )
-        self.core.outside += 1
+        self.core.outside += 1  # before the spare one has gone, so that nobody else takes its place
         try:
+            for server in spare:
+                await self._close_and_wait(server)
             return await self._open_connection(self.limits.connect_timeout_ms / 1000, startup)
         except BaseException:
             self.outside_ended()
@@ -360,6 +366,12 @@ class Pool:
         self.core.to_closing(server)
         self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
         server.close()
+
+    async def _close_and_wait(self, server: ServerConnection) -> None:
+        """Close a server and wait until it is gone; one that does not go is soon dropped."""
+        self._close(server)
+        while not server.lost:  # noqa: ASYNC110 - the pool's upkeep sees to it
+            await asyncio.sleep(_GONE_POLL_S)
 
     def _cancel_and_close(self, server: ServerConnection) -> None:
         """For a server out of step: stop what it runs, so that it is soon gone."""
