@@ -122,6 +122,11 @@ class Replies:
         """Whose answer is arriving now; None when the server speaks unasked."""
         return self._queue[0] if self._queue else None
 
+    @property
+    def skipping(self) -> bool:
+        """The server ignores all it is sent up to the next Sync."""
+        return self._skipping
+
     # --- sent to the server ---
 
     def expect(self, entry: Expected) -> None:

@@ -14,7 +14,7 @@ from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
-from gateway.session.resets import as_batch, restore_sql, restore_step
+from gateway.session.resets import as_batch, restores, steps
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
 from gateway.session.translate import InDoubt, Translator
@@ -81,7 +81,7 @@ class Outbound:
         self._on_facts = on_facts
         self._on_foreign_sequences = on_foreign_sequences
         self._on_answer = on_answer
-        self._restore = ""
+        self._restore: tuple[str, ...] = ()
         """What gives back the startup settings that the statement run or bound last resets."""
         self._await_executes = False
         """A statement of this transaction may ask for copy data, for all that is known, or make
@@ -164,8 +164,10 @@ class Outbound:
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         if facts.effects & Effect.SQL_DEALLOCATE:
             self.translator.settled(server, facts)
+        if server.replies.head is not None and self._restores(facts):
+            raise InDoubt
         before = self.heed(server, facts)
-        if self._restore and not server.replies.sync_due and _may_reset(server, facts):
+        if self._restore and not server.replies.skipping and _may_reset(server, facts):
             before += self.translator.query_as_batch(server)
             message = as_batch(server, text, self._restore)
             if _forgets_prepared(facts):
@@ -184,16 +186,14 @@ class Outbound:
 
     def _facts_of(self, server: ServerConnection, text: bytes) -> Facts:
         """What a text is; unknown where a backslash means other than the scanner assumes."""
-        if b"\\" in text and _reads_backslashes(server.parameters):
+        if b"\\" in text and reads_backslashes(server.parameters):
             return UNKNOWN_FACTS
         return self._facts.facts(text)
 
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
         before = b""
-        self._restore = ""
-        if facts.effects & Effect.SETTING and self._holdings.startup:
-            self._restore = restore_sql(self._holdings.startup, facts)
+        self._restore = self._restores(facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
             server.schema.changes += 1
@@ -219,6 +219,12 @@ class Outbound:
             before += shown
         return before
 
+    def _restores(self, facts: Facts) -> tuple[str, ...]:
+        """What is to follow a statement that resets settings."""
+        if not facts.effects & Effect.SETTING:
+            return ()
+        return restores(self._holdings.startup, facts)
+
     def _function(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self._holdings.effects |= Effect.UNKNOWN
         server.replies.expect(replies.CLIENT_FUNCTION)
@@ -230,7 +236,7 @@ class Outbound:
         if len(message) < size:
             return self._parse_unseen(server, message)
         instead = self.translator.parse(server, message, server.schema.scope(self._holdings.scope))
-        self._restore = ""
+        self._restore = ()
         return instead
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
@@ -252,8 +258,8 @@ class Outbound:
     def _execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
         server.replies.expect(replies.CLIENT_EXECUTE)
-        then = restore_step(server, self._restore) if self._restore else b""
-        self._restore = ""
+        then = steps(server, self._restore)
+        self._restore = ()
         if not self._await_executes:
             return message + then if then else None
         self._wait(server)
@@ -309,7 +315,7 @@ def _changes_schema(facts: Facts) -> bool:
     return any(one.verb in _CHANGE_SCHEMA for one in facts.statements)
 
 
-def _reads_backslashes(parameters: Mapping[bytes, bytes]) -> bool:
+def reads_backslashes(parameters: Mapping[bytes, bytes]) -> bool:
     """Whether a backslash may be an escape in '...', or the second byte of a character."""
     return (
         parameters.get(b"standard_conforming_strings") != b"on"

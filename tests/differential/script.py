@@ -124,12 +124,21 @@ def without_later_portals(parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(kept)
 
 
-def without_resets(step: Step) -> Step:
-    """The step but for what puts settings back that were named at startup."""
-    if isinstance(step, Leave):
+def without_resets(step: Step, startup: dict[str, str]) -> Step:
+    """The step but for resets that differ for a client with these settings: see the documents."""
+    if isinstance(step, Leave) or not startup:
         return step
-    parts = (query("SELECT 1") if _RESETS.search(part.shown) else part for part in step.parts)
+    listed = "search_path" in startup.get("options", "")
+    parts = (
+        query("SELECT 1") if _resets(part.shown, listed=listed) else part for part in step.parts
+    )
     return Say(tuple(parts), step.cuts)
+
+
+def _resets(text: str, *, listed: bool) -> bool:
+    if "set_config('work_mem', $1" in text:
+        return True
+    return (listed or "; " in text) and bool(_RESETS.search(text))
 
 
 # --- messages --------------------------------------------------------------------------------

@@ -568,7 +568,8 @@ _STARTUPS = st.sampled_from(
         {},
         {"application_name": "from startup"},
         {"TimeZone": "Asia/Tokyo", "DateStyle": "German"},
-        {"options": "-c work_mem=7MB -c search_path=s1,public"},
+        {"options": "-c work_mem=7MB -c statement_timeout=70s"},
+        {"options": "-c search_path=s1,public"},
         {"options": "-c my.var=started", "client_encoding": "UTF8"},
     ]
 )
@@ -588,7 +589,6 @@ def scripts(draw: st.DrawFn) -> Script:
     placed.sort(key=lambda one: one[:3])
     startup = draw(st.tuples(*[_STARTUPS] * CLIENTS))
     steps = tuple(
-        (client, without_resets(step) if startup[client] else step)
-        for _, _, _, client, step in placed
+        (client, without_resets(step, startup[client])) for _, _, _, client, step in placed
     )
     return Script(steps, startup)

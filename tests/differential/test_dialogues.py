@@ -140,11 +140,29 @@ RESETS: dict[str, tuple[tuple[int, Step], ...]] = {
         f"{reset} after an error without Sync": _after(
             say(parse("", "SELECT nonsense"), query(reset), SYNC)
         ),
+        f"{reset} skipped in a pipeline": _after(
+            say("BEGIN"), say(describe("S", "none"), query("COMMIT"), query(reset), SYNC),
+            say(query("COMMIT"), query(reset)),
+        ),
+        f"{reset} before a Sync": _after(
+            say(parse("", "SELECT 1"), query(reset), query("SELECT 2"), SYNC),
+        ),
+        f"{reset} in transactions of a pipeline": _after(
+            say("BEGIN", "SELECT 1", reset, "COMMIT", reset, "BEGIN", "SELECT 1/0", reset, "END")
+        ),
         f"{reset} and the unnamed statement": _after(
             say(parse("", "SELECT 1"), SYNC), say(reset), say(*_use("")),
         ),
     }.items()
 }  # fmt: skip
+
+_BEFORE_SET_TRANSACTION = _after(
+    say("BEGIN"),
+    say("RESET ALL"),
+    say("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+    say("SHOW work_mem"),
+    say("COMMIT"),
+)
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
@@ -155,3 +173,7 @@ async def test_a_dialogue_is_as_with_the_server(twins: Twins, name: str) -> None
 @pytest.mark.parametrize("name", RESETS)
 async def test_a_reset_goes_back_to_what_startup_said(twins: Twins, name: str) -> None:
     await twins.play(Script(RESETS[name], (_STARTUP, {}, {}, {})))
+
+
+async def test_a_reset_takes_no_snapshot(twins: Twins) -> None:
+    await twins.play(Script(_BEFORE_SET_TRANSACTION, ({"options": "-c work_mem=7MB"}, {}, {}, {})))
