@@ -194,9 +194,7 @@ class Worker:
         """A client's first request: a cancel, the console, or a session."""
         request = arrival.request
         if isinstance(request, CancelRequest):
-            self.context.counters.cancels += 1
-            if not self.context.registry.cancel(request.pid, request.secret):
-                self.context.counters.cancels_unknown += 1
+            await self._cancel(request)
             arrival.stream.close()
             return
         admission = await self._doorkeeper.admit(arrival, request)
@@ -204,6 +202,15 @@ class Worker:
             self._open_console(admission)
         else:
             await self._doorkeeper.open_session(admission)
+
+    async def _cancel(self, request: CancelRequest) -> None:
+        """Carry out a CancelRequest. Returns when it can't hit what its client sends later."""
+        self.context.counters.cancels += 1
+        session = self.context.registry.find(request.pid, request.secret)
+        if session is None:
+            self.context.counters.cancels_unknown += 1
+        elif (under_way := session.cancel()) is not None:
+            await asyncio.wait([under_way])
 
     def _open_console(self, admission: Admission) -> None:
         if admission.login.kind is not LoginKind.OPERATOR:

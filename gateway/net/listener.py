@@ -25,6 +25,7 @@ from gateway.protocol import messages
 from gateway.protocol.startup import (
     CancelRequest,
     GssencRequest,
+    NoPacket,
     SslRequest,
     StartupMessage,
     packet_length,
@@ -161,6 +162,8 @@ class Listener:
                     self._require_tls(tls)
                 await self._on_arrival(Arrival(stream, request, peer, tls))
                 handed_over = True
+        except NoPacket as error:
+            _log.info("client %s: %s", peer, error.message)
         except GatewayError as error:
             _log.info("client %s: %s", peer, error.message)
             if stream is not None:

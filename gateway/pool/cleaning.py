@@ -20,7 +20,7 @@ _OUTPUT_MAX_BYTES = 4096
 class Cleaner(Protocol):
     """Who ordered the cleaning."""
 
-    def cancel(self, server: ServerConnection) -> None:
+    def cancel(self, server: ServerConnection) -> object:
         """Stop what the server runs."""
 
     def cleaning_goes_on(self, server: ServerConnection) -> None:

@@ -230,11 +230,14 @@ class Pool:
         own number when it is one of ours, as in its BackendKeyData."""
         return self.notifiers.get(pid, pid)
 
-    def cancel(self, server: ServerConnection) -> None:
-        """Ask the server to stop what it runs; it is not handed on before that is over."""
+    def cancel(self, server: ServerConnection) -> asyncio.Task[None]:
+        """Ask the server to stop what it runs; it is not handed on before that is over.
+
+        The task ends once the server has sent its process the signal, or that failed.
+        """
         self.counters.cancels += 1
         server.cancels += 1
-        self._spawn(self._send_cancel(server))
+        return self._spawn(self._send_cancel(server))
 
     # --- upkeep ---
 
@@ -461,7 +464,8 @@ class Pool:
                 )
         self._resting = resting
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

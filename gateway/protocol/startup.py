@@ -59,14 +59,18 @@ class StartupMessage:
         return self.version & 0xFFFF
 
 
+class NoPacket(ProtocolViolation):
+    """What came first is no packet of this protocol; PostgreSQL hangs up on it without a word."""
+
+
 FirstPacket = SslRequest | GssencRequest | CancelRequest | StartupMessage
 
 
 def packet_length(head: bytes) -> int:
-    """Length of the packet whose first four bytes are ``head``. Raises ProtocolViolation."""
+    """Length of the packet whose first four bytes are ``head``. Raises NoPacket."""
     length = int.from_bytes(head[:4], "big")
     if not 8 <= length <= PACKET_MAX_BYTES:
-        raise ProtocolViolation("invalid length of startup packet")
+        raise NoPacket("invalid length of startup packet")
     return length
 
 

@@ -157,16 +157,17 @@ class ClientSession(asyncio.Protocol):
             self._transport.write(messages.error_response(error, fatal=True))
             self._close()
 
-    def cancel(self) -> None:
+    def cancel(self) -> asyncio.Task[None] | None:
         """Stop what the client runs or waits for; nothing when it is idle."""
         if self.phase is Phase.LINKED and not self._input_held:
             assert self.server is not None
             assert self._pool is not None
             if self._outbound.sent:
-                self._pool.cancel(self.server)
+                return self._pool.cancel(self.server)
         elif self.phase is Phase.SEEKING:
             self._stop_seeking()
             self._refuse_unit(QueryCanceled("canceling statement due to user request"))
+        return None
 
     def _close(self) -> None:
         if self.phase is Phase.CLOSED:

@@ -54,8 +54,8 @@ class PassthroughSession(SilentClient, asyncio.Protocol):
         if rest:
             self._server.write(rest)
 
-    def cancel(self) -> None:
-        self._pool.cancel(self._server)
+    def cancel(self) -> asyncio.Task[None]:
+        return self._pool.cancel(self._server)
 
     def drain(self, error: ShuttingDown) -> None:
         self.end(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterator
 from typing import Protocol
@@ -19,8 +20,11 @@ class Registered(Protocol):
     number: int
     secret: bytes
 
-    def cancel(self) -> None:
-        """Stop what the client is running or waiting for, if anything."""
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Stop what the client is running or waiting for, if anything.
+
+        Where a server is asked to, the task ends when it has been.
+        """
 
     def drain(self, error: ShuttingDown) -> None:
         """End as soon as no transaction runs."""
@@ -51,13 +55,12 @@ class Registry:
         """The session has ended."""
         self._sessions.pop(session.number, None)
 
-    def cancel(self, number: int, secret: bytes) -> bool:
-        """Carry out a CancelRequest; False when no session has this key."""
+    def find(self, number: int, secret: bytes) -> Registered | None:
+        """Whose key this is; None when it is nobody's."""
         session = self._sessions.get(number)
         if session is None or not hmac.compare_digest(session.secret, secret):
-            return False
-        session.cancel()
-        return True
+            return None
+        return session
 
     def __len__(self) -> int:
         return len(self._sessions)

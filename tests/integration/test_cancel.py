@@ -190,6 +190,17 @@ async def test_trap_a_stale_cancel_never_hits_the_next_client(
     await rest(gateway)
 
 
+async def test_trap_a_cancel_is_over_when_its_connection_ends(through: Place) -> None:
+    """As DBD::Pg does: cancel what has ended already, then run the next statement."""
+    wire = await Wire.logged_in(through)
+    assert sqlstates(await wire.query("BEGIN; SELECT 1")) == []
+    for number in range(100):
+        await send_cancel(through.host, through.port, wire.pid, wire.secret)
+        heard = await wire.query("SELECT pg_sleep(0.002)")
+        assert sqlstates(heard) == [], f"round {number}: the next statement was hit"
+    await wire.close()
+
+
 async def test_trap_a_flood_of_cancels_leaks_nothing(through: Place, gateway: Worker) -> None:
     wire = await Wire.logged_in(through)
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208

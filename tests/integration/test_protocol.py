@@ -19,6 +19,7 @@ from tests.conftest import Provisioned
 from tests.running import changed, place, rest, running
 from tests.wire import (
     COPY_DONE,
+    EOF,
     Message,
     Place,
     Refused,
@@ -579,3 +580,14 @@ async def test_another_major_version_is_refused(version: int, through: Place) ->
     assert "3.0" in heard[-1].fields["M"]
     assert (await wire.message()).tag == "EOF"
     wire.fin()
+
+
+@pytest.mark.parametrize("first", [messages.TERMINATE * 2, b"GET / HTTP/1.1\r\n\r\n"])
+async def test_what_is_no_startup_packet_is_hung_up_on_without_a_word(
+    first: bytes, direct: Place, through: Place
+) -> None:
+    for server in (direct, through):
+        wire = await Wire.connect(server.host, server.port)
+        wire.send(first)
+        assert await wire.message() is EOF
+        wire.rst()

@@ -405,7 +405,9 @@ async def test_a_peer_that_leaves_in_the_middle_of_rows_is_forgotten() -> None:
 
 async def test_cancel_does_nothing() -> None:
     dialogue = await fresh()
-    assert dialogue.context.registry.cancel(dialogue.session.number, dialogue.session.secret)
+    found = dialogue.context.registry.find(dialogue.session.number, dialogue.session.secret)
+    assert found is not None
+    assert found.cancel() is None
     assert await dialogue.tags(messages.query("SELECT 1")) == "TDCZ"
 
 
