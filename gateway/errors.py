@@ -94,6 +94,12 @@ class ConnectFailed(ServerUnavailable):
     sqlstate = "08001"
 
 
+class NoUsableReplica(GatewayError):
+    """Only a replica may serve the read, and none has what it needs now."""
+
+    sqlstate = "57P03"
+
+
 class DirectoryUnavailable(GatewayError):
     """The meta database can't be asked and no fresh enough answer is cached."""
 

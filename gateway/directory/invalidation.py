@@ -14,8 +14,8 @@ from enum import StrEnum
 
 import asyncpg
 
-from gateway.directory.backoff import Backoff
 from gateway.directory.meta import describe
+from gateway.net.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,11 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from gateway.clock import Clock
-from gateway.directory.backoff import Backoff
 from gateway.directory.rows import (
     ApiKey,
     MalformedRow,
@@ -29,6 +27,8 @@ from gateway.directory.rows import (
     owner_of,
 )
 from gateway.errors import DirectoryUnavailable
+from gateway.net import driver
+from gateway.net.backoff import Backoff
 from gateway.router.identity import Grant, Login, Owner
 from gateway.settings.dsn import ChannelBinding, Dsn
 from gateway.settings.model import Directory as DirectorySettings
@@ -74,40 +74,10 @@ _OUTAGE = (
 )
 
 
-def server_settings(timeout_s: float) -> dict[str, str]:
-    """The fixed settings of every connection of the directory."""
-    timeout_ms = str(max(1, round(timeout_s * 1000)))
-    return {
-        "application_name": "gateway directory",
-        "search_path": "pg_catalog",
-        "default_transaction_read_only": "on",
-        "statement_timeout": timeout_ms,
-        "lock_timeout": timeout_ms,
-        "idle_in_transaction_session_timeout": timeout_ms,
-        "jit": "off",
-    }
-
-
 def connect_arguments(dsn: Dsn, timeout_s: float) -> dict[str, Any]:
     """What asyncpg's ``connect`` and ``create_pool`` take for ``dsn``; timeouts in seconds."""
-    # asyncpg reads TLS files from a URL only; the rest goes by name and needs no quoting.
-    tls = {
-        "sslmode": dsn.sslmode.value,
-        "sslrootcert": dsn.sslrootcert,
-        "sslcert": dsn.sslcert,
-        "sslkey": dsn.sslkey,
-    }
-    return {
-        "dsn": "postgresql:///?" + urlencode({name: text for name, text in tls.items() if text}),
-        "host": dsn.host,
-        "port": dsn.port,
-        "user": dsn.user,
-        "password": dsn.password or None,
-        "database": dsn.database,
-        "timeout": timeout_s,
-        "command_timeout": timeout_s,
-        "server_settings": server_settings(timeout_s),
-    }
+    settings = driver.careful_settings("gateway directory", timeout_s)
+    return driver.connect_arguments(dsn, timeout_s, settings) | {"command_timeout": timeout_s}
 
 
 class MetaDatabase:

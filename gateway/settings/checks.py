@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.settings import dsn
-from gateway.settings.effective import pool_limits
-from gateway.settings.model import SLOTS, IndustrySettings, Settings, ShardSettings, TlsMode
+from gateway.settings.effective import pool_limits, read_rules
+from gateway.settings.model import (
+    SLOTS,
+    IndustrySettings,
+    MetaSettings,
+    ReadPolicy,
+    Settings,
+    ShardSettings,
+    TlsMode,
+)
 from gateway.settings.problems import Path, Problem, dotted
 from gateway.settings.shards import META, shard_names, slot_ranges
 
@@ -15,6 +23,7 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
     """Every rule that is broken. Messages hold names and numbers, never a URL."""
     yield from _listeners(settings)
     yield from _pools(settings)
+    yield from _reads(settings)
     yield from _names(settings)
     for name, industry in settings.industries.items():
         yield from _slots(("industries", name, "shards"), industry)
@@ -53,6 +62,27 @@ def _pool_override(settings: Settings, industry: str | None, path: Path) -> Iter
         yield Problem((*path, "min"), f"is more than max, {limits.max}")
     elif own.max is not None:
         yield Problem((*path, "max"), f"is less than min, {limits.min}")
+
+
+def _reads(settings: Settings) -> Iterator[Problem]:
+    """Reads that only a replica may serve need one."""
+    yield from _replicas(settings, None, ("meta",), [settings.meta])
+    for name, industry in settings.industries.items():
+        yield from _replicas(settings, name, ("industries", name), industry.shards)
+
+
+def _replicas(
+    settings: Settings,
+    industry: str | None,
+    path: Path,
+    shards: Sequence[MetaSettings | ShardSettings],
+) -> Iterator[Problem]:
+    if read_rules(settings, industry).policy is not ReadPolicy.REPLICA_ONLY:
+        return
+    for number, shard in enumerate(shards):
+        if not shard.replicas:
+            place = path if industry is None else (*path, "shards", number)
+            yield Problem(place, "needs replicas, for its reads.policy is replica-only")
 
 
 def _names(settings: Settings) -> Iterator[Problem]:

@@ -76,6 +76,14 @@ class PoolMode(StrEnum):
     SESSION = "session"
 
 
+class ReadPolicy(StrEnum):
+    """Where reads go that are provably reads."""
+
+    PRIMARY = "primary"
+    PREFER_REPLICA = "prefer-replica"
+    REPLICA_ONLY = "replica-only"
+
+
 class ClientTls(Section):
     """TLS towards clients."""
 
@@ -265,6 +273,52 @@ class Pool(Section):
     )
 
 
+class Reads(Section):
+    """Which replicas may serve reads. `meta` and every industry may override."""
+
+    policy: ReadPolicy = Field(
+        ReadPolicy.PRIMARY,
+        description="primary; prefer-replica: a replica that has the owner's own writes and is"
+        " within the bounds, else the primary; replica-only: such a replica, else 57P03.",
+    )
+    lag_max_ms: Milliseconds = Field(
+        10_000, description="A replica further behind the primary serves no reads."
+    )
+    lag_max_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="The same in bytes of write-ahead log not replayed yet; no bound when empty.",
+    )
+
+
+class ReadOverrides(Section):
+    """Reads of one industry, or of the meta database.
+
+    What is left out comes from the level above.
+    """
+
+    policy: ReadPolicy | None = Field(None, description="In place of `reads.policy`.")
+    lag_max_ms: Milliseconds | None = Field(None, description="In place of `reads.lag_max_ms`.")
+    lag_max_bytes: int | None = Field(None, ge=0, description="In place of `reads.lag_max_bytes`.")
+
+
+class Health(Section):
+    """How databases are watched, each on a connection of its own."""
+
+    interval_ms: Milliseconds = Field(
+        250, description="Pause between two looks where replicas serve reads."
+    )
+    idle_interval_ms: Annotated[int, Field(ge=0, le=86_400_000)] = Field(
+        2000, description="Pause between two looks at all other databases; 0: never looked at."
+    )
+    timeout_ms: Milliseconds = Field(
+        1000, description="Longest look, with name look-up, connect and login; then it is down."
+    )
+    backoff_max_ms: Milliseconds = Field(
+        2000, description="Longest pause between looks at a database that is down."
+    )
+
+
 class RoleCredentials(Section):
     """Database role and password to use in place of the URL's."""
 
@@ -294,6 +348,7 @@ class IndustrySettings(Section):
 
     shards: list[ShardSettings] = Field(min_length=1, description="One entry per database.")
     pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
+    reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
 
 
 class MetaSettings(Section):
@@ -304,6 +359,7 @@ class MetaSettings(Section):
         default_factory=list, description="URLs of the read replicas."
     )
     pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
+    reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
 
 
 class Settings(Section):
@@ -322,6 +378,10 @@ class Settings(Section):
     pool: Pool = Field(
         default_factory=Pool, description="Server connections; industries may override."
     )
+    reads: Reads = Field(
+        default_factory=Reads, description="Which replicas serve reads; industries may override."
+    )
+    health: Health = Field(default_factory=Health, description="How databases are watched.")
     operator_role: RoleCredentials | None = Field(
         None, description="Database role that operator logins use; the URL's when empty."
     )

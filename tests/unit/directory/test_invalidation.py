@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.directory.backoff import JITTER, Backoff
 from gateway.directory.invalidation import Kind, parse_payload
+from gateway.net.backoff import JITTER, Backoff
 
 
 @pytest.mark.parametrize(

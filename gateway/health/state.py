@@ -1,0 +1,125 @@
+"""What is known of every endpoint, and the one call that places a read. No I/O and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gateway.health.marks import Marks
+from gateway.router.positions import Address, EndpointStatus, PrimaryLog
+from gateway.router.replicas import (
+    BY_POLICY,
+    NO_REPLICAS,
+    Choice,
+    Known,
+    Outstanding,
+    choose,
+    explain,
+    floor_of,
+    obstacle,
+)
+from gateway.router.topology import Endpoint, Shard
+from gateway.settings.model import ReadPolicy, Reads
+
+_PRIMARY = ReadPolicy.PRIMARY
+
+
+class Health:
+    """The latest status of each endpoint, and each primary's log.
+
+    One object per worker process; whoever looks at the endpoints calls ``record``, in whichever
+    process that is. All times are seconds on the machine's monotonic clock.
+    """
+
+    __slots__ = ("_logs", "_rules", "_statuses", "_turn", "marks")
+
+    def __init__(self, marks: Marks) -> None:
+        self.marks = marks
+        self._statuses: dict[Address, EndpointStatus] = {}
+        self._logs: dict[Address, PrimaryLog] = {}
+        self._rules: dict[str | None, Reads] = {}
+        self._turn = 0
+
+    def configure(self, rules: Mapping[str | None, Reads], addresses: set[Address]) -> None:
+        """New settings: the rules of each industry (None: the meta database), and what there is."""
+        self._rules = dict(rules)
+        for gone in self._statuses.keys() - addresses:
+            del self._statuses[gone]
+            self._logs.pop(gone, None)
+
+    # --- what is found ---
+
+    def record(self, status: EndpointStatus) -> None:
+        """What a look found. Looks at one endpoint are recorded in the order they began in."""
+        before = self._statuses.get(status.address)
+        if before is not None and status.looked_at < before.looked_at:
+            return
+        self._statuses[status.address] = status
+        if status.in_recovery:
+            self._logs.pop(status.address, None)
+        elif status.lsn is not None:
+            self._log_of(status).note(status.looked_at, status.lsn)
+
+    def _log_of(self, status: EndpointStatus) -> PrimaryLog:
+        """The log that the look belongs to; a new one after a promotion, or where it went back."""
+        log = self._logs.get(status.address)
+        if log is None or not log.continues(status):
+            log = self._logs[status.address] = PrimaryLog(status.timeline, status.system_id)
+        return log
+
+    # --- what is asked ---
+
+    def choose(
+        self,
+        shard: Shard,
+        owner: str,
+        outstanding: Outstanding,
+        now: float,
+        policy: ReadPolicy | None = None,
+    ) -> Choice:
+        """The endpoint for a provable read of ``owner``, on a shard.
+
+        ``policy`` takes the place of the settings' (a hint of the client's). ``owner`` is what
+        ``marks`` was told of this reader's writes. Raises NoUsableReplica, and KeyError for a shard
+        whose industry is not configured.
+        """
+        rules = self._rules[shard.industry]
+        policy = policy or rules.policy
+        if policy is _PRIMARY:
+            return Choice(shard.primary, BY_POLICY)
+        if not shard.replicas and policy is not ReadPolicy.REPLICA_ONLY:
+            return Choice(shard.primary, NO_REPLICAS)
+        self._turn += 1
+        known = self._known(shard, owner, now)
+        return choose(shard, rules, policy, known, outstanding, self._turn)
+
+    def explain(self, shard: Shard, owner: str, now: float) -> list[tuple[Endpoint, str]]:
+        """Each replica of a shard, and ``usable`` or why it may not serve a read of ``owner``."""
+        return list(explain(shard, self._rules[shard.industry], self._known(shard, owner, now)))
+
+    def usable(self, shard: Shard, replica: Endpoint, now: float) -> bool:
+        """Whether a replica serves reads of owners who have not written lately."""
+        rules = self._rules[shard.industry]
+        known = Known(self._statuses, self._logs.get(shard.primary.address), 0.0, now)
+        return obstacle(replica, rules, known, floor_of(rules, known)) is None
+
+    def status(self, endpoint: Endpoint) -> EndpointStatus | None:
+        """The latest look at an endpoint, None before the first one."""
+        return self._statuses.get(endpoint.address)
+
+    def lag(self, shard: Shard, endpoint: Endpoint) -> tuple[float | None, int | None]:
+        """How far an endpoint is behind its primary, in seconds and in bytes; None: not known."""
+        status, log = self.status(endpoint), self._logs.get(shard.primary.address)
+        if status is None or status.lsn is None or log is None or status.timeline != log.timeline:
+            return None, None
+        return log.behind_s(status.lsn), max(0, log.head - status.lsn)
+
+    def primaries(self, shard: Shard) -> Iterator[tuple[Endpoint, EndpointStatus]]:
+        """The endpoints of a shard that say they are primaries; after a failover maybe two."""
+        for endpoint in (shard.primary, *shard.replicas):
+            status = self._statuses.get(endpoint.address)
+            if status is not None and status.reachable and status.in_recovery is False:
+                yield endpoint, status
+
+    def _known(self, shard: Shard, owner: str, now: float) -> Known:
+        log = self._logs.get(shard.primary.address)
+        return Known(self._statuses, log, self.marks.marked_at(owner), now)
