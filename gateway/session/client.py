@@ -318,6 +318,9 @@ class ClientSession(asyncio.Protocol):
         self._outbound.preamble = close_surplus(server, statements_max)
         if self._write_paused:
             server.transport.pause_reading()
+        assert self._pool is not None
+        if self._pool.notifiers:
+            self._pool.notifiers.pop(server.pid, None)
         if self.listens.channels:
             self._attend(server)
         self._log_target()
@@ -410,6 +413,8 @@ class ClientSession(asyncio.Protocol):
     def _note(self, facts: Facts) -> None:
         """A statement with effects, or a prepared one, is being run."""
         self.holdings.note(facts)
+        if facts.effects & Effect.LISTEN and self.server is not None:
+            self.server.holds_ready = True
         if facts.effects & Effect.UNLISTEN:
             self.listens.note(facts)
         if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
@@ -508,18 +513,23 @@ class ClientSession(asyncio.Protocol):
     def _await_notifications(self, server: ServerConnection, pool: Pool) -> None:
         """What this transaction sent is heard while the server is known to be ours."""
         self._input_held = True
+        listening = self._context.pools.listening(pool)
 
         def caught_up() -> None:
             if self.server is not server or self.phase is not Phase.LINKED:
                 return
             self._input_held = False
-            pool.notifiers.pop(server.pid, None)
-            if server.ready_held:
-                server.ready_held = False
-                self._transport.write(messages.READY_IDLE)
+            if listening.pid is not None:  # else others may hear of it yet, on their own servers
+                pool.notifiers.pop(server.pid, None)
             self._transaction_over(server)
 
-        self._context.pools.listening(pool).when_caught_up(caught_up)
+        listening.when_caught_up(caught_up)
+
+    def _give_ready(self, server: ServerConnection) -> None:
+        """A ReadyForQuery that was kept back; then the client may know that its LISTEN is heard."""
+        if server.ready_held:
+            server.ready_held = False
+            self._transport.write(messages.READY_IDLE)
 
     def _transaction_over(self, server: ServerConnection) -> None:
         if self.holdings.transaction_ended():
@@ -560,7 +570,9 @@ class ClientSession(asyncio.Protocol):
         listening = self._context.pools.listening(pool)
         if not listening.possible(server):
             self.holdings.pin(Pin.LISTEN)
-        elif not self.pins and listening.adopt(server, self.listens, channels):
+        elif not self.pins and listening.pid is None:
+            self._give_ready(server)
+            listening.adopt(server, self.listens, channels)
             self.listens.moved(listening, channels)
             self.server = None
             self.phase = Phase.IDLE
@@ -592,6 +604,7 @@ class ClientSession(asyncio.Protocol):
                 self.holdings.difference(found),
                 self._outbound.last_statement[:200].decode("utf-8", "replace"),
             )
+            self._give_ready(server)
             self.server = None
             self.phase = Phase.IDLE
             pool.abandon(server, mid_message=False, sync_due=False)
@@ -619,12 +632,13 @@ class ClientSession(asyncio.Protocol):
 
     def _part(self) -> None:
         """Give the server back, unless something holds us to it."""
-        if self._draining is not None:
-            self.end(self._draining)
-            return
         server, pool = self.server, self._pool
         assert server is not None
         assert pool is not None
+        self._give_ready(server)
+        if self._draining is not None:
+            self.end(self._draining)
+            return
         if not self.pins:
             if self.holdings.unseen:
                 self.holdings.unseen = False
