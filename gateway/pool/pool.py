@@ -22,6 +22,7 @@ from gateway.errors import (
 from gateway.net.connect import send_cancel
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.permits import Purse
 from gateway.pool.prepared import Schema
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.settings.dsn import Dsn
@@ -39,6 +40,10 @@ _JITTER = 0.1
 _GRACE_AFTER_CLIENT_S = 1.0
 """How long a statement may go on whose client has left, before it is cancelled."""
 _GONE_POLL_S = 0.01
+_LEND_AFTER_S = 1.0
+"""An idle server that is ours by right is lent to other workers after this."""
+_OUTSIDE_WAIT_S = 1.0
+"""How long a client that needs a connection of its own waits for other workers to lend it."""
 
 
 _SHUT_POLL_MS = 10
@@ -90,6 +95,7 @@ class Pool:
         limits: PoolSettings,
         open_connection: OpenConnection,
         clock: Clock,
+        permits: Purse | None = None,
     ) -> None:
         self.name = name
         self.dsn = dsn
@@ -106,6 +112,8 @@ class Pool:
         """By server process id, the client that last sent a NOTIFY through it."""
         self._open_connection = open_connection
         self._clock = clock
+        self._permits = permits if permits is not None else Purse(limits.max)
+        self._outside_wanted = 0
         self._failures = 0
         self._retry_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,13 +184,7 @@ class Pool:
         It counts against the bound until `outside_ended`; an idle server makes room for it.
         Raises PoolExhausted, ConnectFailed.
         """
-        full = self.core.total >= self.core.maximum
-        spare = self.core.servers(ServerState.IDLE)[:1] if full else []
-        if full and not spare:
-            raise PoolExhausted(
-                f"no connection of {self.name} is free for a client of its own",
-                hint="Try again later, or raise pool.max.",
-            )
+        spare = await self._leave_for_outside()
         self.core.outside += 1  # before the spare one has gone, so that nobody else takes its place
         try:
             for server in spare:
@@ -191,6 +193,25 @@ class Pool:
         except BaseException:
             self.outside_ended()
             raise
+
+    async def _leave_for_outside(self) -> list[ServerConnection]:
+        """Wait until there is room for one more; the idle server to close for it, if any."""
+        deadline = self._clock() + _OUTSIDE_WAIT_S
+        self._outside_wanted += 1
+        try:
+            while not self._permits.ask(self, self.core.total, 1):
+                idle = self.core.servers(ServerState.IDLE)
+                if idle:
+                    return idle[:1]
+                if not self._permits.shared or self._clock() >= deadline:
+                    raise PoolExhausted(
+                        f"no connection of {self.name} is free for a client of its own",
+                        hint="Try again later, or raise pool.max.",
+                    )
+                await asyncio.sleep(_GONE_POLL_S)
+        finally:
+            self._outside_wanted -= 1
+        return []
 
     def outside_ended(self) -> None:
         """A connection of `open_outside` is gone."""
@@ -248,17 +269,40 @@ class Pool:
         self._close_stuck(now)
         self._close_old(now)
         self._end_idle_transactions(now)
+        self._lend(now)
+        self._open_wanted()
+
+    def permits_changed(self) -> None:
+        """More may be opened now, or other workers wait for what is here."""
+        self._meet_bound()
+        self._lend(self._clock())
         self._open_wanted()
 
     def resize(self, limits: PoolSettings) -> None:
         """New limits, from now on; a lowered bound is met as servers come free."""
         self.limits = limits
         self.core.minimum = limits.min
-        self.core.maximum = limits.max
         self.core.queue_max = limits.queue_max
+        self._permits.resize(limits.max)
+        self._meet_bound()
+        self._open_wanted()
+
+    def _meet_bound(self) -> None:
+        self.core.maximum = min(self.limits.max, self._permits.ceiling)
         for server in self.core.servers(ServerState.IDLE)[: self.core.surplus()]:
             self._close(server)
-        self._open_wanted()
+
+    def _lend(self, now: float) -> None:
+        """Close what lies idle here while clients of other workers wait for it."""
+        closing = self.core.count(ServerState.CLOSING)
+        spare = min(self._permits.lend - closing, self.core.live - self.core.minimum)
+        if spare <= 0:
+            return
+        over = self._permits.held - self._permits.share - closing
+        for server in self.core.servers(ServerState.IDLE)[:spare]:
+            if over > 0 or now - server.used_at >= _LEND_AFTER_S:
+                self._close(server)
+                over -= 1
 
     def retire(self) -> None:
         """Take no new clients; close every server as it comes free."""
@@ -267,6 +311,10 @@ class Pool:
             self._close(server)
         for waiter in waiters:
             waiter.sent_elsewhere()
+
+    def forget_permits(self) -> None:
+        """The pool is empty and will stay so."""
+        self._permits.forget(self)
 
     @property
     def empty(self) -> bool:
@@ -292,14 +340,18 @@ class Pool:
     # --- opening ---
 
     def _open_wanted(self) -> None:
-        wanted = self.core.opens_wanted()
-        if wanted <= 0 or self._clock() < self._retry_at:
-            return
-        if self._failures:
-            wanted = 1
-        for _ in range(wanted):
+        wanted = self._connects_wanted()
+        total = self.core.total
+        allowed = self._permits.ask(self, total, wanted + self._outside_wanted)
+        for _ in range(min(allowed, wanted)):
             self.core.opening += 1
             self._spawn(self._open())
+
+    def _connects_wanted(self) -> int:
+        wanted = self.core.opens_wanted()
+        if wanted <= 0 or self._clock() < self._retry_at:
+            return 0
+        return 1 if self._failures else wanted
 
     async def _open(self) -> None:
         began = self._clock()
@@ -325,6 +377,7 @@ class Pool:
         self.greeting = dict(server.parameters)
         server.life_ends_at = server.opened_at + jittered(self.limits.server_lifetime_s, _JITTER)
         server.schema = self.schema
+        self._permits.opened(server.pid, server.secret)
         self.core.opened(server)
         server.on_lost(self._lost)
         if self.core.retired:
@@ -345,6 +398,7 @@ class Pool:
             _log.error("%s: %s", self.name, error.message)
         if not self.core.live and not self.core.opening:
             self._refuse_those_before(began, error)
+        self._open_wanted()
 
     def _refuse_those_before(self, began: float, error: ConnectFailed) -> None:
         """Nobody else can serve those who waited through a whole failed connect."""
@@ -363,7 +417,15 @@ class Pool:
             waiter.granted(server)
 
     def _unwanted(self, server: ServerConnection) -> bool:
-        return self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at
+        if self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at:
+            return True
+        return self._permits.lend > 0 and self._may_lend()
+
+    def _may_lend(self) -> bool:
+        """Whether others wait, nobody does here, and we have more than our share."""
+        closing = self.core.count(ServerState.CLOSING)
+        over = self._permits.held - self._permits.share
+        return min(self._permits.lend, over) > closing and not self.core.queue
 
     def _close(self, server: ServerConnection) -> None:
         self.core.to_closing(server)
@@ -389,6 +451,7 @@ class Pool:
         self._deadlines.pop(server, None)
         self.notifiers.pop(server.pid, None)
         self.core.gone(server)
+        self._permits.gone(server.pid)
         self._open_wanted()
 
     # --- cancel ---

@@ -10,6 +10,7 @@ from gateway.clock import Clock
 from gateway.net.tls import ClientContexts
 from gateway.pool.listening import Listening
 from gateway.pool.login import Opening, open_connection
+from gateway.pool.permits import OpenPurse, PoolKey, Purse, alone
 from gateway.pool.pool import Pool
 from gateway.pool.server import ServerConnection
 from gateway.protocol.scram import KeyCache
@@ -18,15 +19,14 @@ from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 from gateway.settings.model import RoleCredentials
 
-PoolKey = tuple[tuple[str, int, str], str]
-"""Address and database role: endpoints with the same one share a pool and its bound."""
-
 
 class Pools:
     """The pools in use, and those being retired."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, open_purse: OpenPurse = alone) -> None:
         self._clock = clock
+        self._open_purse = open_purse
+        self._purses: dict[PoolKey, Purse] = {}
         self._pools: dict[PoolKey, Pool] = {}
         self._retired: list[Pool] = []
         self._listening: dict[Pool, Listening] = {}
@@ -76,6 +76,9 @@ class Pools:
         """Upkeep of every pool."""
         for pool in self:
             pool.tick()
+        for pool in self._retired:
+            if pool.empty:
+                pool.forget_permits()
         self._retired = [pool for pool in self._retired if not pool.empty]
 
     def _retire(self, pool: Pool) -> None:
@@ -100,8 +103,13 @@ class Pools:
             return await open_connection(dsn, self._opening, timeout_s, startup)
 
         name = f"{endpoint.name}/{user}"
-        pool = Pool(name, dsn, self._limits[address], opener, self._clock)
-        self._pools[(address, user)] = pool
+        limits, key = self._limits[address], (address, user)
+        purse = self._purses.get(key)
+        if purse is None:
+            purse = self._purses[key] = self._open_purse(key, limits.max)
+        purse.resize(limits.max)
+        pool = Pool(name, dsn, limits, opener, self._clock, purse)
+        self._pools[key] = pool
         return pool
 
     def _dsn(self, address: tuple[str, int, str], user: str) -> Dsn | None:
