@@ -106,6 +106,24 @@ class DirectoryUnavailable(GatewayError):
     sqlstate = "08006"
 
 
+class TransactionFailed(GatewayError):
+    """A statement in a transaction that has failed before."""
+
+    sqlstate = "25P02"
+
+
+class ServerSaid(GatewayError):
+    """A server's own error, told to the client under its own SQLSTATE; ``fields`` by their code."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(
+            fields.get("M", "an error without a message"),
+            hint=fields.get("H", ""),
+            detail=fields.get("D", ""),
+        )
+        self.sqlstate = fields.get("C", "XX000")
+
+
 class QueryCanceled(GatewayError):
     """The client cancelled a statement that was still waiting in the gateway."""
 

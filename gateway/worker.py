@@ -17,17 +17,27 @@ from gateway.admin.views import Views
 from gateway.clock import monotonic
 from gateway.directory.directory import Directory
 from gateway.errors import NotPermitted, ShuttingDown
+from gateway.health.marks import Marks
+from gateway.health.prober import Prober
+from gateway.health.state import Health
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
 from gateway.protocol.startup import CancelRequest
-from gateway.router.build import build_snapshot, credentials
+from gateway.router.build import (
+    build_snapshot,
+    build_tables,
+    credentials,
+    owner_column,
+    tenant_columns,
+)
 from gateway.router.facts import FactsCache
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Endpoint, Snapshot
 from gateway.session.context import Context
 from gateway.session.login import Admission, Doorkeeper
+from gateway.session.parents import Parents
 from gateway.session.registry import Registry
 from gateway.settings.dsn import parse
 from gateway.settings.effective import pool_limits
@@ -53,7 +63,12 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._draining = False
-        facts = FactsCache(FACTS_ENTRIES, FACTS_BYTES_MAX)
+        facts = FactsCache(
+            FACTS_ENTRIES,
+            FACTS_BYTES_MAX,
+            tenant_columns(settings.routing),
+            settings.routing.harmless_functions,
+        )
         self.context = Context(
             settings=settings,
             snapshot=build_snapshot(settings, epoch=1),
@@ -67,7 +82,11 @@ class Worker:
             registry=Registry(),
             clock=monotonic,
             mock_secret=_mock_secret(settings),
+            health=Health(Marks.private(monotonic())),
+            tables=build_tables(settings.routing),
+            parents=Parents(monotonic, owner_column(settings.routing)),
         )
+        self._prober = Prober(self.context.health, monotonic)
         self._configure_pools()
         self._doorkeeper = Doorkeeper(self.context)
         self.views = Views(self.context, self.reload, self.state)
@@ -79,6 +98,7 @@ class Worker:
     async def start(self) -> None:
         """Listen. Raises OSError when an address is taken, ConfigError for a bad certificate."""
         await self.context.directory.start()
+        self._watch_health()
         for sock in self._open_sockets():
             listener = self._listener(sock)
             self._listeners.append(listener)
@@ -116,6 +136,7 @@ class Worker:
         self.context.settings = settings
         self.context.snapshot = snapshot
         self._configure_pools()
+        self._watch_health()
         self._doorkeeper.configure()
         for listener in self._listeners:
             listener.tls = tls
@@ -154,6 +175,7 @@ class Worker:
             session.end(error)
         for task in list(self._tasks):
             task.cancel()
+        await self._prober.close()
         await self.context.pools.shut()
         await self.context.directory.close()
         await self._http.stop()
@@ -169,6 +191,10 @@ class Worker:
         context.pools.configure(
             credentials(context.settings), limits, context.settings.operator_role
         )
+
+    def _watch_health(self) -> None:
+        context = self.context
+        self._prober.configure(context.settings, context.snapshot, credentials(context.settings))
 
     def _open_sockets(self) -> list[socket.socket]:
         listen = self.context.settings.listen
@@ -227,6 +253,7 @@ class Worker:
             await asyncio.sleep(_TICK_S)
             try:
                 self.context.pools.tick()
+                self.context.health.marks.renew(self.context.clock())
             except Exception:
                 _log.exception("upkeep of the pools failed")
 
@@ -266,7 +293,7 @@ def _endpoints(snapshot: Snapshot) -> list[tuple[Endpoint, str | None]]:
 
 def _changes(before: Settings, after: Settings) -> list[str]:
     """The top-level sections that differ, with a word where a restart is needed."""
-    needs_restart = {"http", "directory"}
+    needs_restart = {"http", "directory", "routing"}
     changes = []
     for name in type(after).model_fields:
         if getattr(before, name) != getattr(after, name):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import SecretStr
 
 from gateway.router.slots import SLOTS, even_ranges
+from gateway.router.tables import Parent, TableMap, named
 from gateway.router.topology import Endpoint, Industry, Role, Shard, Snapshot
 from gateway.settings import dsn
 from gateway.settings.checks import database_urls
 from gateway.settings.dsn import Dsn
-from gateway.settings.model import IndustrySettings, Settings
+from gateway.settings.model import IndustrySettings, Routing, Settings
 from gateway.settings.shards import META, shard_names, slot_ranges
 
 
@@ -40,6 +41,34 @@ def credentials(settings: Settings) -> dict[tuple[str, int, str], Dsn]:
         parsed = dsn.parse(url)
         found.setdefault(parsed.address, parsed)
     return found
+
+
+def build_tables(settings: Routing) -> TableMap:
+    """The table map of checked settings."""
+    parents: dict[tuple[str, str], Parent] = {}
+    for column, parent in settings.parents.items():
+        table, _, name = column.rpartition(".")
+        parent_table, _, parent_column = parent.rpartition(".")
+        parents[table, name] = Parent(parent_table, parent_column)
+    return TableMap(
+        meta=frozenset(map(named, settings.meta_tables)),
+        shared=frozenset(map(named, settings.shared_tables)),
+        views={named(view): tuple(map(named, of)) for view, of in settings.views.items()},
+        parents=parents,
+    )
+
+
+def tenant_columns(settings: Routing) -> list[str]:
+    """The columns whose values are read: owners' ids, and those that lead to a parent."""
+    return [*settings.tenant_columns, *settings.parents]
+
+
+def owner_column(settings: Routing) -> str:
+    """The column that names the owner in the tables of the industries."""
+    return next(
+        (column for column in settings.tenant_columns if "." not in column),
+        settings.tenant_columns[0].rpartition(".")[2],
+    )
 
 
 def _industry(name: str, settings: IndustrySettings) -> Industry:

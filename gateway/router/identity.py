@@ -64,6 +64,11 @@ class Grant:
     scope: Scope
     value: str = ""
 
+    @property
+    def covers_all(self) -> bool:
+        """Whether it is for every owner."""
+        return self.scope is Scope.ALL
+
     def covers(self, owner: Owner) -> bool:
         """Whether ``owner`` is one of those."""
         if self.scope is Scope.ALL:

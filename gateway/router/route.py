@@ -150,15 +150,18 @@ _RULES = {
 def _home(snapshot: Snapshot, owner: Owner, reason: str) -> Outcome:
     shard = home_of(snapshot, owner)
     if shard is None:
-        return Reject(
-            UnknownOwner(
-                f'owner "{owner.id}" lives at {owner.industry}'
-                f"{'/' + owner.shard if owner.shard else ''}, which is not in the topology",
-                hint="Add the industry or shard to the gateway's settings, or correct the owner.",
-            )
-        )
+        return Reject(outside_topology(owner))
     placed = "placement" if owner.shard is not None else "hash slot"
     return Route(shard, shard.primary, f"{reason}, by {placed}", owner.id)
+
+
+def outside_topology(owner: Owner) -> UnknownOwner:
+    """The error for an owner who lives in a database that the settings don't name."""
+    return UnknownOwner(
+        f'owner "{owner.id}" lives at {owner.industry}'
+        f"{'/' + owner.shard if owner.shard else ''}, which is not in the topology",
+        hint="Add the industry or shard to the gateway's settings, or correct the owner.",
+    )
 
 
 def owner_not_found(owner_id: str) -> UnknownOwner:

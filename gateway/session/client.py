@@ -35,6 +35,7 @@ from gateway.router.route import (
     route,
 )
 from gateway.session.context import Context
+from gateway.session.gate import Gate, Stop
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
@@ -129,6 +130,7 @@ class ClientSession(asyncio.Protocol):
         self._fatal_seen = False
         self._draining: ShuttingDown | None = None
         self._task: asyncio.Task[None] | None = None
+        self._gate: Gate | None = None
 
     @property
     def pins(self) -> dict[Pin, float]:
@@ -258,13 +260,23 @@ class ClientSession(asyncio.Protocol):
         """Work off the inbox up to the first unit that needs a server."""
         while True:
             need = self._inbox.next()
+            if need is Need.SERVER and self._answer_here():
+                continue
             if need is not Need.READY:
                 break
-            self._transport.write(messages.READY_IDLE)
+            self._transport.write(self._ready())
         if need is Need.SERVER:
             self._seek()
         elif need is Need.END:
             self._close()
+
+    def _answer_here(self) -> bool:
+        """Answer the unit at the front where that takes no server; whether it was."""
+        return False
+
+    def _ready(self) -> bytes:
+        """ReadyForQuery, as a client without a server must hear it."""
+        return messages.READY_IDLE
 
     # --- seeking: route, then a server ---
 
@@ -327,9 +339,13 @@ class ClientSession(asyncio.Protocol):
         if self._context.session_mode(self.last_route.endpoint):
             self.holdings.pin(Pin.SESSION_MODE)
         if server.settings == self.holdings.settings:
-            self._go_on()
+            self._begin_there(server)
         else:
             self._replay(server)
+
+    def _begin_there(self, server: ServerConnection) -> None:
+        """The server is as our session left the last one."""
+        self._go_on()
 
     def _log_target(self) -> None:
         if _log.isEnabledFor(logging.DEBUG) and self.last_route is not None:
@@ -353,7 +369,7 @@ class ClientSession(asyncio.Protocol):
             return
         self._context.counters.errors_of_gateway += 1
         answer = messages.error_response(error, fatal=False)
-        ready = messages.READY_IDLE if self._inbox.refuse_unit() else b""
+        ready = self._ready() if self._inbox.refuse_unit() else b""
         self._transport.write(answer + ready)
         self._go_on()
 
@@ -376,7 +392,7 @@ class ClientSession(asyncio.Protocol):
         else:
             self._outbound.preamble += request
             server.settings = want
-            self._go_on()
+            self._begin_there(server)
 
     def _replayed(self, server: ServerConnection, settings: Settings, answer: Answer) -> None:
         if answer.error is not None:
@@ -390,7 +406,7 @@ class ClientSession(asyncio.Protocol):
         elif self._input_held and self.server is server:
             server.settings = settings
             self._input_held = False
-            self._go_on()
+            self._begin_there(server)
 
     # --- linked: from the client to the server ---
 
@@ -398,8 +414,9 @@ class ClientSession(asyncio.Protocol):
         """Pass the inbox on in one write, booked."""
         server, outbound = self.server, self._outbound
         assert server is not None
+        waiting = b"" if self._gate is None else self._hold_back(self._gate)
         data = outbound.book(server, self._inbox.data)
-        self._inbox.data = outbound.rest
+        self._inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if data:
             outbound.sent = True
             server.write(data)
@@ -407,8 +424,20 @@ class ClientSession(asyncio.Protocol):
             server.give_synthetic()
         if outbound.terminated:
             self._close()
+        elif self._gate is not None and self._gate.stop is not None:
+            self._stopped(server, self._gate.stop)
         elif self._ready_missed and not outbound.skip and server.replies.idle:
             self.server_ready(server.status)
+
+    def _hold_back(self, gate: Gate) -> bytes:
+        """Leave in the inbox what may pass now; the rest."""
+        data = self._inbox.data
+        passing = gate.walk(data, self._outbound.skip)
+        self._inbox.data = data[:passing]
+        return data[passing:]
+
+    def _stopped(self, server: ServerConnection, stop: Stop) -> None:
+        """A statement stands at the front of the inbox that the gate does not let pass."""
 
     def _note(self, facts: Facts) -> None:
         """A statement with effects, or a prepared one, is being run."""

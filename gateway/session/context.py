@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 
 from gateway.clock import Clock
 from gateway.directory.directory import Directory
+from gateway.health.state import Health
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
 from gateway.router.facts import FactsCache
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Known, owner_not_found
+from gateway.router.tables import TableMap
 from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.parents import Parents
 from gateway.session.registry import Registry
 from gateway.settings.model import PoolMode, Settings
 
@@ -49,6 +52,9 @@ class Context:
     registry: Registry
     clock: Clock
     mock_secret: bytes
+    tables: TableMap
+    parents: Parents
+    health: Health
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
@@ -65,9 +71,12 @@ class Context:
         return Known(self.directory.peek_owner(owner_id), grants)
 
     async def look_up(self, login: Login, owner_id: str) -> Known:
-        """The same, asked for. Raises UnknownOwner, DirectoryUnavailable."""
-        owner = await self.directory.owner(owner_id)
-        if owner is None:
+        """The same, asked for; without an owner, only for whom a service login may act.
+
+        Raises UnknownOwner, DirectoryUnavailable.
+        """
+        owner = await self.directory.owner(owner_id) if owner_id else None
+        if owner is None and owner_id:
             raise owner_not_found(owner_id)
         grants = None
         if login.kind is LoginKind.SERVICE:

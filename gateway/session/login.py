@@ -16,6 +16,7 @@ from gateway.errors import (
     AuthorizationFailed,
     FeatureNotSupported,
     GatewayError,
+    ServerSaid,
     TooManyClients,
 )
 from gateway.net.listener import Arrival
@@ -31,6 +32,7 @@ from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
+from gateway.session.roaming_client import RoamingSession
 from gateway.session.state import (
     Settings,
     custom_names,
@@ -75,20 +77,6 @@ class Hello:
 
     parameters: Parameters
     settings: Settings
-
-
-class ServerSaid(GatewayError):
-    """A server's own error, told to the client under its own SQLSTATE."""
-
-    fatal = True
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        super().__init__(
-            fields.get("M", "an error without a message"),
-            hint=fields.get("H", ""),
-            detail=fields.get("D", ""),
-        )
-        self.sqlstate = fields.get("C", "XX000")
 
 
 class Doorkeeper:
@@ -155,7 +143,8 @@ class Doorkeeper:
         arrival = admission.arrival
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
-        session = ClientSession(
+        service = admission.login.kind is LoginKind.SERVICE
+        session = (RoamingSession if service else ClientSession)(
             self._context,
             arrival.stream.transport,
             admission.login,
@@ -221,6 +210,8 @@ class Doorkeeper:
     async def _home(self, admission: Admission) -> Endpoint:
         """Where the client's statements will go; the meta database while that isn't known."""
         context = self._context
+        if admission.login.kind is LoginKind.SERVICE and admission.asked.owner is None:
+            return context.snapshot.meta.primary
         outcome = route(context.snapshot, admission.login, admission.asked)
         if isinstance(outcome, NeedOwner):
             known = await context.look_up(admission.login, outcome.owner)

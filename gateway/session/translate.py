@@ -66,6 +66,10 @@ class Translator:
     def __len__(self) -> int:
         return len(self._named)
 
+    def statement(self, name: bytes) -> Statement | None:
+        """What the client knows by that name; empty for the unnamed one."""
+        return self._named.get(name) if name else self._unnamed.statement
+
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""
         self._named.clear()

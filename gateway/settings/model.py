@@ -69,6 +69,22 @@ class TlsMode(StrEnum):
     REQUIRE = "require"
 
 
+class KeyType(StrEnum):
+    """What owners' ids are."""
+
+    INTEGER = "integer"
+    UUID = "uuid"
+    TEXT = "text"
+
+
+class KeyMismatch(StrEnum):
+    """What to do with a statement whose tenant key names another owner than the one it is for."""
+
+    REFUSE = "refuse"
+    LOG = "log"
+    ALLOW = "allow"
+
+
 class PoolMode(StrEnum):
     """How long a client keeps its server connection."""
 
@@ -362,6 +378,60 @@ class MetaSettings(Section):
     reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
 
 
+TableName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Routing(Section):
+    """How statements are read for whose they are, and where their tables live."""
+
+    key_type: KeyType = Field(
+        KeyType.INTEGER,
+        description="What owners' ids are: integer, uuid or text. Decides how keys are read.",
+    )
+    tenant_columns: list[str] = Field(
+        default_factory=lambda: ["userId", "User.id"],
+        min_length=1,
+        description="Columns that hold an owner's id: userId in any table, User.id in one.",
+    )
+    parents: dict[str, str] = Field(
+        default_factory=dict,
+        description="Columns that name a row of a table with an owner, for tables without one of"
+        " their own, such as ConversationMessage.conversationId: Conversation.id. Whose that row"
+        " is gets looked up in the industries' databases, and is kept; its id must be unique.",
+    )
+    meta_tables: list[TableName] = Field(
+        default_factory=lambda: [
+            "User",
+            "Session",
+            "Account",
+            "Agency",
+            "UserSubscription",
+            "ApiKey",
+            "UserFeatureToggle",
+            "VerificationToken",
+        ],
+        description="Tables of the meta database, table or schema.table; all others are the"
+        " industries'.",
+    )
+    shared_tables: list[TableName] = Field(
+        default_factory=lambda: ["User"],
+        description="Meta tables of which each industry's database keeps the part that joins need.",
+    )
+    views: dict[TableName, list[TableName]] = Field(
+        default_factory=dict, description="Views, with the tables that they read."
+    )
+    harmless_functions: list[str] = Field(
+        default_factory=list,
+        description="Functions, name or schema.name, that aren't PostgreSQL's own and yet read and"
+        " change nothing.",
+    )
+    key_mismatch: KeyMismatch = Field(
+        KeyMismatch.REFUSE,
+        description="A statement for one owner whose tenant key names another: refuse (42501), log"
+        " or allow.",
+    )
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -377,6 +447,9 @@ class Settings(Section):
     )
     pool: Pool = Field(
         default_factory=Pool, description="Server connections; industries may override."
+    )
+    routing: Routing = Field(
+        default_factory=Routing, description="Whose a statement is, and where its tables live."
     )
     reads: Reads = Field(
         default_factory=Reads, description="Which replicas serve reads; industries may override."

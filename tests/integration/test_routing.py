@@ -189,11 +189,10 @@ async def test_a_service_acts_for_any_owner_it_names(
     assert (out, err) == (f"crm_{shard}", "")
 
 
-async def test_a_service_must_name_an_owner_that_is(gateway: Worker, service: SeedLogin) -> None:
-    with pytest.raises(Refused) as caught:
-        await database_of(place(gateway, service))
-    assert caught.value.sqlstate == "0A000"
-    assert "gateway.owner" in caught.value.fields["H"]
+async def test_a_service_that_names_an_owner_names_one_that_is(
+    gateway: Worker, service: SeedLogin
+) -> None:
+    assert await database_of(place(gateway, service)) == "crm_meta"
     for owner in ("0", "nobody", "1' OR '1'='1", "x" * 300):
         options = "-c gateway.owner=" + re.sub(r"([\\ ])", r"\\\1", owner)
         with pytest.raises(Refused) as caught:

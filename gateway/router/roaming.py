@@ -1,0 +1,236 @@
+"""Where a service login's statement goes: one connection, every owner's requests mixed on it.
+
+A pure decision. The written priority, with examples, is in docs/routing.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import NoRoute, NotPermitted, UnknownDatabase
+from gateway.router.demand import Demand, ParentKey
+from gateway.router.identity import Grant, Login, Owner
+from gateway.router.route import NeedOwner, Outcome, Reject, Route, home_of, outside_topology
+from gateway.router.tables import Place
+from gateway.router.topology import Shard, Snapshot
+from gateway.settings.model import KeyMismatch
+
+WAYS = (
+    "Say it in the statement (\"userId\" = $1), in a comment (/* owner='<id>' */), with SET LOCAL"
+    " gateway.owner or SET gateway.owner, or at startup with options='-c gateway.owner=<id>'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said besides the statement itself; ``source`` tells by which means."""
+
+    owner: str | None = None
+    industry: str | None = None
+    role: str | None = None
+    source: str = ""
+
+
+SAID_NOTHING = Said()
+
+
+@dataclass(frozen=True, slots=True)
+class NeedParent:
+    """The databases must say whose this row is; then ask again."""
+
+    key: ParentKey
+
+
+class Known(Protocol):
+    """What is known without waiting."""
+
+    @property
+    def grants(self) -> tuple[Grant, ...] | None:
+        """For whom the login may act; None when it must be asked."""
+
+    def owner(self, owner_id: str) -> Owner | None:
+        """The owner; None when it must be asked."""
+
+    def parent(self, key: ParentKey) -> str | None:
+        """Whose that row is, empty when there is no such row; None when it must be asked."""
+
+
+def route_demand(
+    snapshot: Snapshot,
+    login: Login,
+    said: Said,
+    demand: Demand,
+    known: Known,
+    last: Shard | None,
+    mismatch: KeyMismatch = KeyMismatch.REFUSE,
+) -> Outcome | NeedParent:
+    """Decide for one statement, or for several that run in one transaction.
+
+    ``last`` is where the session's last transaction ran, if any.
+    """
+    if demand.place is Place.BOTH:
+        return Reject(_in_two_places(demand))
+    keys = set(demand.owners)
+    for parent in demand.parents:
+        owner_id = known.parent(parent)
+        if owner_id is None:
+            return NeedParent(parent)
+        if owner_id:
+            keys.add(owner_id)
+    if said.owner is not None and keys - {said.owner} and mismatch is KeyMismatch.REFUSE:
+        return Reject(foreign_key_value(said.owner, said.source, keys))
+    if demand.place is Place.META:
+        return _meta(snapshot, login, demand, keys, known)
+    if said.owner is not None:
+        return _of_owners(snapshot, login, {said.owner}, said.source, known)
+    if keys:
+        return _of_owners(snapshot, login, keys, "tenant key", known)
+    return _without_owner(snapshot, login, said, demand, known, last)
+
+
+def _meta(
+    snapshot: Snapshot, login: Login, demand: Demand, keys: set[str], known: Known
+) -> Outcome:
+    """Only meta tables; a key in them must be one that the login may act for."""
+    for owner_id in sorted(keys):
+        refused = _not_granted(login, owner_id, known)
+        if refused is not None:
+            return refused
+    return Route(snapshot.meta, snapshot.meta.primary, "only meta tables")
+
+
+def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Reject | None:
+    """Whether the login may act for an owner; an owner that a grant to all covers isn't asked."""
+    if known.grants is None:
+        return NeedOwner(owner_id)
+    if any(grant.covers_all for grant in known.grants):
+        return None
+    owner = known.owner(owner_id)
+    if owner is None:
+        return NeedOwner(owner_id)
+    if any(grant.covers(owner) for grant in known.grants):
+        return None
+    return Reject(
+        NotPermitted(
+            f'service login "{login.name}" may not act for owner "{owner_id}"',
+            hint=f"To allow it: gateway owners grant add {login.name} owner {owner_id}",
+        )
+    )
+
+
+def _of_owners(
+    snapshot: Snapshot, login: Login, ids: set[str], source: str, known: Known
+) -> Outcome:
+    """To the one shard on which all these owners live."""
+    homes: dict[str, Shard] = {}
+    for owner_id in sorted(ids):
+        owner = known.owner(owner_id)
+        if owner is None:
+            return NeedOwner(owner_id)
+        refused = _not_granted(login, owner_id, known)
+        if refused is not None:
+            return refused
+        home = home_of(snapshot, owner)
+        if home is None:
+            return Reject(outside_topology(owner))
+        homes[owner_id] = home
+    (first, shard), *others = homes.items()
+    for owner_id, other in others:
+        if other.name != shard.name:
+            return Reject(_on_two_shards((first, shard), (owner_id, other)))
+    reason = f"{source} {', '.join(homes)}" if len(homes) < 5 else f"{source} of {len(homes)}"
+    return Route(shard, shard.primary, reason, first if len(homes) == 1 else None)
+
+
+def _without_owner(
+    snapshot: Snapshot,
+    login: Login,
+    said: Said,
+    demand: Demand,
+    known: Known,
+    last: Shard | None,
+) -> Outcome:
+    if said.industry is not None:
+        return _industry(snapshot, login, said.industry, known)
+    meta = snapshot.meta
+    if demand.place is Place.ANYWHERE:
+        shard = meta if demand.at_home or last is None else last
+        return Route(shard, shard.primary, "no table: home" if shard is meta else "no table: last")
+    if demand.pending or (demand.keyed and not demand.opaque):
+        shard = last if last is not None and last.industry is not None else _first(snapshot)
+        why = "not run yet" if demand.pending else "a key without a value matches nowhere"
+        return Route(shard, shard.primary, why)
+    return Reject(_says_nothing(demand))
+
+
+def _industry(snapshot: Snapshot, login: Login, name: str, known: Known) -> Outcome:
+    """A whole industry, for a login that may act for everybody, where it is one database."""
+    industry = snapshot.industries.get(name.upper())
+    if industry is None:
+        names = ", ".join(snapshot.industries)
+        return Reject(UnknownDatabase(f'industry "{name}" does not exist', hint=f"Known: {names}."))
+    if known.grants is None:
+        return NeedOwner("")
+    if not any(grant.covers_all for grant in known.grants):
+        return Reject(
+            NotPermitted(f'service login "{login.name}" may not act for all of {industry.name}')
+        )
+    if len(industry.shards) > 1:
+        return Reject(
+            NoRoute(
+                f"industry {industry.name} has several shards",
+                hint=f"Name an owner, or ask all of them with /* scatter */. {WAYS}",
+            )
+        )
+    shard = industry.shards[0]
+    return Route(shard, shard.primary, f"industry {industry.name}")
+
+
+def _first(snapshot: Snapshot) -> Shard:
+    return next(iter(snapshot.industries.values())).shards[0]
+
+
+def _in_two_places(demand: Demand) -> NoRoute:
+    return NoRoute(
+        f"tables of the meta database and of an industry are used together: {_tables(demand)}",
+        hint="They lie in different databases: use them in statements and transactions apart.",
+    )
+
+
+def _on_two_shards(one: tuple[str, Shard], other: tuple[str, Shard]) -> NoRoute:
+    return NoRoute(
+        f'owners "{one[0]}" ({one[1].name}) and "{other[0]}" ({other[1].name}) live in'
+        " different databases",
+        hint="Ask for each by a statement, and write for each in a transaction, of its own.",
+    )
+
+
+def _says_nothing(demand: Demand) -> NoRoute:
+    tables = _tables(demand)
+    return NoRoute(
+        f"nothing says whose the statement is{f' ({tables})' if tables else ''}",
+        hint=WAYS,
+    )
+
+
+def _tables(demand: Demand) -> str:
+    return ", ".join(sorted(demand.tables))
+
+
+def foreign_key_value(owner: str, source: str, keys: set[str]) -> NotPermitted:
+    """The error for a statement of one owner whose tenant key names another."""
+    others = ", ".join(f'"{key}"' for key in sorted(keys - {owner})[:3])
+    return NotPermitted(
+        f'the statement is for owner "{owner}" ({source}), and its tenant key names {others}',
+        hint="To let such statements pass, set routing.key_mismatch to log or allow.",
+    )
+
+
+def elsewhere(bound: Shard, wanted: Route, why: str) -> NoRoute:
+    """The error for a statement that belongs to another database than the open transaction."""
+    return NoRoute(
+        f"the statement belongs to {wanted.shard.name} ({wanted.reason}), and {why} is in"
+        f" {bound.name}",
+        hint="A transaction stays in one database: end it first, or use one for each owner.",
+    )

@@ -1,0 +1,206 @@
+"""Tenant key values as they stand in a Bind message or a text, in the one form that ids have.
+
+Source: PostgreSQL documentation, "Message Formats" (Bind); binary forms as in the send functions
+of int2, int4, int8, uuid, text and of arrays (``array_send``).
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.settings.model import KeyType
+
+_INT32: Final = struct.Struct("!i")
+_UINT16: Final = struct.Struct("!H")
+_ARRAY_HEAD: Final = struct.Struct("!iiI")
+_DIMENSION_BYTES: Final = 8
+_NULL: Final = -1
+_BINARY: Final = 1
+_DIGITS_MAX: Final = 20
+
+_INTEGER_OIDS: Final = frozenset((0, 20, 21, 23))
+_TEXT_OIDS: Final = frozenset((18, 19, 25, 705, 1042, 1043))
+_UUID_OIDS: Final = frozenset((0, 2950))
+
+
+class Unreadable(ValueError):
+    """The value can't be told."""
+
+
+class Incomplete(Exception):
+    """The value lies in a part of the message that isn't here yet."""
+
+
+def canonical(key_type: KeyType, text: str) -> str | None:
+    """The id that a text form means, None when none can: ``' 07'`` is ``'7'`` among integers."""
+    return _OF_TEXT[key_type](text)
+
+
+def _integer(text: str) -> str | None:
+    text = text.strip(" \t\n\r\f\v")
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not digits.isascii() or not digits.isdigit() or len(digits) > _DIGITS_MAX:
+        return None
+    return str(int(text))
+
+
+def _uuid(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+def _text(text: str) -> str | None:
+    return text
+
+
+_OF_TEXT: Final[dict[KeyType, Callable[[str], str | None]]] = {
+    KeyType.INTEGER: _integer,
+    KeyType.UUID: _uuid,
+    KeyType.TEXT: _text,
+}
+
+
+class Parameters:
+    """The values of one Bind message, read only as far as they are asked for.
+
+    ``types`` are the parameters' types as far as the Parse message gave them, 0 for unknown.
+    """
+
+    __slots__ = ("_at", "_complete", "_formats", "_found", "_message", "_types", "count")
+
+    def __init__(
+        self, message: bytes, at: int, types: Sequence[int], *, complete: bool = True
+    ) -> None:
+        """``at`` is behind the names. Raises Unreadable, Incomplete."""
+        self._message = message
+        self._complete = complete
+        self._types = types
+        self._formats, at = self._uint16s(at)
+        self.count, self._at = self._uint16(at)
+        self._found: list[bytes | None] = []
+
+    def one(self, key_type: KeyType, number: int) -> str | None:
+        """The id bound to ``$number``, None for NULL or what is no id.
+
+        Raises Unreadable, Incomplete.
+        """
+        raw = self._raw(number)
+        if raw is None:
+            return None
+        if self._format(number) == _BINARY:
+            return _from_binary(key_type, self._type(number), raw)
+        return canonical(key_type, _decoded(raw))
+
+    def each(self, key_type: KeyType, number: int) -> list[str]:
+        """The ids in the array bound to ``$number``, NULLs left out. Raises as `one`."""
+        raw = self._raw(number)
+        if raw is None:
+            return []
+        if self._format(number) == _BINARY:
+            found = _from_binary_array(key_type, raw)
+        else:
+            found = [canonical(key_type, item) for item in _from_text_array(_decoded(raw))]
+        return [item for item in found if item is not None]
+
+    def _format(self, number: int) -> int:
+        if len(self._formats) > 1:
+            return self._formats[number - 1] if number <= len(self._formats) else 0
+        return self._formats[0] if self._formats else 0
+
+    def _type(self, number: int) -> int:
+        return self._types[number - 1] if number <= len(self._types) else 0
+
+    def _raw(self, number: int) -> bytes | None:
+        if not 1 <= number <= self.count:
+            raise Unreadable(f"no value is bound to ${number}")
+        while len(self._found) < number:
+            self._found.append(self._next())
+        return self._found[number - 1]
+
+    def _next(self) -> bytes | None:
+        at, message = self._at, self._message
+        if at + 4 > len(message):
+            raise self._end()
+        (size,) = _INT32.unpack_from(message, at)
+        at += 4
+        if size == _NULL:
+            self._at = at
+            return None
+        if size < 0:
+            raise Unreadable("a bound value of an impossible length")
+        if at + size > len(message):
+            raise self._end()
+        self._at = at + size
+        return message[at : at + size]
+
+    def _uint16(self, at: int) -> tuple[int, int]:
+        if at + 2 > len(self._message):
+            raise self._end()
+        return _UINT16.unpack_from(self._message, at)[0], at + 2
+
+    def _uint16s(self, at: int) -> tuple[tuple[int, ...], int]:
+        count, at = self._uint16(at)
+        end = at + 2 * count
+        if end > len(self._message):
+            raise self._end()
+        return struct.unpack_from(f"!{count}H", self._message, at), end
+
+    def _end(self) -> Exception:
+        return Unreadable("the message is cut off") if self._complete else Incomplete()
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Unreadable("a value that is no UTF-8") from None
+
+
+def _from_binary(key_type: KeyType, oid: int, raw: bytes) -> str | None:
+    """What binary bytes mean; only where the type leaves no doubt."""
+    if oid in _TEXT_OIDS or (oid == 0 and key_type is KeyType.TEXT):
+        return canonical(key_type, _decoded(raw))
+    if key_type is KeyType.UUID and oid in _UUID_OIDS and len(raw) == 16:
+        return str(uuid.UUID(bytes=raw))
+    if oid in _INTEGER_OIDS and len(raw) in (2, 4, 8) and key_type is not KeyType.UUID:
+        return str(int.from_bytes(raw, "big", signed=True))
+    raise Unreadable(f"a binary value of type {oid}")
+
+
+def _from_binary_array(key_type: KeyType, raw: bytes) -> list[str | None]:
+    try:
+        dimensions, _, oid = _ARRAY_HEAD.unpack_from(raw, 0)
+        found: list[str | None] = []
+        at = _ARRAY_HEAD.size + _DIMENSION_BYTES * dimensions
+        while dimensions and at < len(raw):
+            (size,) = _INT32.unpack_from(raw, at)
+            at += 4
+            if size == _NULL:
+                continue
+            found.append(_from_binary(key_type, oid, raw[at : at + size]))
+            at += size
+    except struct.error:
+        raise Unreadable("a binary array that is cut off") from None
+    return found
+
+
+def _from_text_array(text: str) -> list[str]:
+    """The elements of ``{1,2}`` or ``{"a","b"}``; arrays of arrays and bounds are not read."""
+    text = text.strip()
+    if text[:1] != "{" or text[-1:] != "}" or "\\" in text or "{" in text[1:]:
+        raise Unreadable("an array in a form that isn't read")
+    items = text[1:-1].split(",") if text != "{}" else []
+    found: list[str] = []
+    for item in map(str.strip, items):
+        if item[:1] == '"':
+            if len(item) < 2 or item[-1] != '"' or '"' in item[1:-1]:
+                raise Unreadable("an array in a form that isn't read")
+            found.append(item[1:-1])
+        elif item.upper() != "NULL":
+            found.append(item)
+    return found

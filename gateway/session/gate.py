@@ -1,0 +1,101 @@
+"""How much of a client's input may go to the server it is linked to: one unit at a time.
+
+For clients whose every statement may belong elsewhere. What follows a unit waits until the server
+is ready, and each statement is checked before it passes. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from gateway.errors import ProtocolViolation
+from gateway.protocol.framing import HEADER_BYTES, message_size
+from gateway.router.roaming import NeedParent
+from gateway.router.route import NeedOwner, Reject
+from gateway.session.unit import Ask, Reader, Unit
+
+GATHER_MAX_BYTES = 1024 * 1024
+"""A statement is gathered up to this size, so that the values bound to it can be read."""
+
+_NEED_NO_CHECK = frozenset(b"dcfSHX")
+"""Copy data, Sync, Flush, Terminate: they run nothing."""
+_HELD = frozenset(b"QFPBDEC")
+_CLOSES = frozenset(b"QFS")
+_COPY_DATA = ord("d")
+
+
+class Elsewhere(Enum):
+    """A statement that belongs to another database, which the transaction may still go to."""
+
+    SWITCH = auto()
+
+
+Objection = Elsewhere | NeedOwner | NeedParent | Reject
+"""Why a statement may not pass, or not yet."""
+
+
+class Stop:
+    """A message that may not pass as it is."""
+
+    __slots__ = ("complete", "objection", "size", "tag")
+
+    def __init__(self, tag: int, size: int, complete: bool, objection: Objection) -> None:
+        self.tag = tag
+        self.size = size
+        self.complete = complete
+        self.objection = objection
+
+
+class Gate:
+    """The gate of one client. ``check`` says None of a statement that may pass."""
+
+    __slots__ = ("_admitted", "_check", "_reader", "closed", "stop")
+
+    def __init__(self, reader: Reader, check: Callable[[Ask], Objection | None]) -> None:
+        self._reader = reader
+        self._check = check
+        self._admitted = 0
+        self.closed = False
+        """A unit has passed whose ReadyForQuery has not come."""
+        self.stop: Stop | None = None
+        """What the last walk found standing behind what may pass."""
+
+    def admit(self, unit: Unit) -> None:
+        """The unit at the front was checked already, and may pass."""
+        self._admitted = unit.size
+        self.closed = unit.ends_ready
+
+    def walk(self, data: bytes, skip: int) -> int:
+        """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
+
+        The first ``skip`` bytes are the rest of a message that has passed. Raises
+        ProtocolViolation.
+        """
+        end = len(data)
+        pos = min(max(skip, self._admitted), end)
+        self._admitted = 0
+        self.stop = None
+        self._reader.begin()
+        while end - pos >= HEADER_BYTES:
+            tag, size = data[pos], message_size(data, pos)
+            complete = pos + size <= end
+            if tag in _HELD:
+                if self.closed or (not complete and end - pos < GATHER_MAX_BYTES):
+                    break
+                self.stop = self._look(tag, data[pos : pos + size], size, complete)
+                if self.stop is not None:
+                    break
+            elif tag not in _NEED_NO_CHECK:
+                raise ProtocolViolation(f"invalid frontend message type {tag}")
+            elif not complete and tag != _COPY_DATA:
+                break
+            if tag in _CLOSES:
+                self.closed = True
+            pos += size
+        return min(pos, end)
+
+    def _look(self, tag: int, message: bytes, size: int, complete: bool) -> Stop | None:
+        ask = self._reader.ask(tag, message, complete=complete)
+        objection = self._check(ask) if ask is not None else None
+        return Stop(tag, size, complete, objection) if objection is not None else None

@@ -1,0 +1,488 @@
+"""The way of a client that acts for many owners: where each transaction finds its place.
+
+A transaction begins without a place: BEGIN and what else needs no table is answered by the gateway
+itself, or run wherever it is, until a statement says whose it is. That one decides; what was
+answered before is then run in front of it, and the transaction stays there. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from gateway.errors import NoRoute, TransactionFailed
+from gateway.protocol import messages
+from gateway.router import demand as demands
+from gateway.router.demand import Demand, Keying, ParentKey, demand_of
+from gateway.router.facts import Const, Effect, StatementFacts, Verb
+from gateway.router.hints import hint
+from gateway.router.identity import Grant, Login, Owner
+from gateway.router.roaming import (
+    SAID_NOTHING,
+    NeedParent,
+    Said,
+    elsewhere,
+    route_demand,
+)
+from gateway.router.route import Asked, Outcome, Reject, Route
+from gateway.router.tables import PUBLIC, Place, search_path
+from gateway.router.topology import Shard
+from gateway.router.values import canonical
+from gateway.session.context import Context
+from gateway.session.gate import Elsewhere, Objection
+from gateway.session.holdings import Holdings
+from gateway.session.state import Pin, Settings
+from gateway.session.unit import Ask, Unit
+
+_BEGUN_MAX = 200
+"""Statements that are kept to be run when a transaction finds its place."""
+
+_HEARD_ELSEWHERE = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY
+_SETS = Effect.SETTING | Effect.SETTING_LOCAL
+_QUERY = ord("Q")
+_SAID_BY_SETTING = ("owner", "industry", "role")
+
+
+class Peek:
+    """What the directory knows now, and what it was asked for this decision."""
+
+    __slots__ = ("_context", "_grants", "_login", "_owners", "_parents")
+
+    def __init__(self, context: Context, login: Login) -> None:
+        self._context = context
+        self._login = login
+        self._grants: tuple[Grant, ...] | None = None
+        self._owners: dict[str, Owner] = {}
+        self._parents: dict[ParentKey, str] = {}
+
+    @property
+    def grants(self) -> tuple[Grant, ...] | None:
+        if self._grants is not None:
+            return self._grants
+        return self._context.directory.peek_grants(self._login.name)
+
+    def owner(self, owner_id: str) -> Owner | None:
+        return self._owners.get(owner_id) or self._context.directory.peek_owner(owner_id)
+
+    def parent(self, key: ParentKey) -> str | None:
+        found = self._parents.get(key)
+        return found if found is not None else self._context.parents.peek(key)
+
+    def learn(
+        self,
+        grants: tuple[Grant, ...] | None = None,
+        owner: Owner | None = None,
+        parent: tuple[ParentKey, str] | None = None,
+    ) -> None:
+        """An answer that was waited for; good until `forget`, whatever becomes of the caches."""
+        if grants is not None:
+            self._grants = grants
+        if owner is not None:
+            self._owners[owner.id] = owner
+        if parent is not None:
+            self._parents[parent[0]] = parent[1]
+
+    def forget(self) -> None:
+        """The decision is made."""
+        if self._grants is not None or self._owners or self._parents:
+            self._grants = None
+            self._owners = {}
+            self._parents = {}
+
+
+class Roaming:
+    """One client's way."""
+
+    def __init__(self, context: Context, login: Login, asked: Asked, holdings: Holdings) -> None:
+        self._context = context
+        self._login = login
+        self._startup = Said(owner=asked.owner, source="gateway.owner at startup")
+        self._holdings = holdings
+        self._settings: Settings | None = None
+        self._session = SAID_NOTHING
+        self._path = PUBLIC
+        self.peek = Peek(context, login)
+        self.begun: list[bytes] = []
+        """What the transaction began with: to be run again wherever it finds its place."""
+        self.local = False
+        """The gateway itself has answered all of ``begun``: no server knows of the transaction."""
+        self.failed = False
+        """A transaction that no server knows of has failed."""
+        self.soft = False
+        """The linked server may still be left for another: nothing has bound the transaction."""
+        self.bound: Shard | None = None
+        self.last: Shard | None = None
+        self._savepoints: list[str] = []
+        self._sets = False
+        self._idle_pin = False
+        """Outside of a transaction, on a server that the session keeps."""
+        self._said_here = SAID_NOTHING
+        """Of the running transaction: SET LOCAL, or a comment at its BEGIN."""
+
+    # --- without a server ---
+
+    @property
+    def ready(self) -> bytes:
+        """ReadyForQuery, as the client must hear it while it has no server."""
+        if self.failed:
+            return _READY_FAILED
+        return _READY_BEGUN if self.local else messages.READY_IDLE
+
+    @property
+    def begins_with_settings(self) -> bool:
+        """Whether what is to be run in front of the first statement may fail."""
+        return self._sets
+
+    @property
+    def begun_sql(self) -> str:
+        """What the transaction began with, in one string."""
+        return b";\n".join(self.begun).decode("utf-8", "surrogateescape")
+
+    def answer(self, unit: Unit) -> bytes | None:
+        """The gateway's own answer to a unit that needs no server yet; None when it needs one.
+
+        Raises TransactionFailed.
+        """
+        if not unit.asks:
+            return None
+        ask = unit.asks[0]
+        simple = unit.end == _QUERY and ask.facts.single
+        statement = ask.facts.statements[0] if simple else None
+        if self.failed:
+            return self._answer_failed(statement)
+        if statement is None or (not self.local and statement.verb is not Verb.BEGIN):
+            return None
+        handler = _LOCAL.get(statement.verb)
+        tag = handler(self, ask.text, statement) if handler is not None else ""
+        if not tag:
+            return None
+        return messages.command_complete(tag) + self.ready
+
+    def _answer_failed(self, statement: StatementFacts | None) -> bytes:
+        verb = statement.verb if statement is not None else Verb.UNKNOWN
+        if verb in (Verb.COMMIT, Verb.ROLLBACK):
+            self.end()
+            return messages.command_complete("ROLLBACK") + messages.READY_IDLE
+        known = statement is not None and statement.name in self._savepoints
+        if verb is Verb.ROLLBACK_TO and known:
+            self.failed = False
+            return messages.command_complete("ROLLBACK") + self.ready
+        raise TransactionFailed(
+            "current transaction is aborted, commands ignored until end of transaction block"
+        )
+
+    def _begin(self, text: bytes, statement: StatementFacts) -> str:
+        if self.local:
+            return ""
+        said = _said_in(text)
+        self.begun = [text]
+        self.local = True
+        self._said_here = said
+        return "START TRANSACTION" if b"START" in text.upper().split() else "BEGIN"
+
+    def _finish(self, text: bytes, statement: StatementFacts) -> str:
+        if statement.transaction is not None and statement.transaction.chain:
+            return ""
+        self.end()
+        return statement.verb.value
+
+    def _savepoint(self, text: bytes, statement: StatementFacts) -> str:
+        if len(self.begun) >= _BEGUN_MAX or statement.name is None:
+            return ""
+        self.begun.append(text)
+        self._savepoints.append(statement.name)
+        return "SAVEPOINT"
+
+    def _set(self, text: bytes, statement: StatementFacts) -> str:
+        if len(self.begun) >= _BEGUN_MAX or not _repeatable_set(statement):
+            return ""
+        self._heed_settings(statement)
+        self.begun.append(text)
+        self._sets = True
+        return "SET"
+
+    def _heed_settings(self, statement: StatementFacts) -> None:
+        """SET LOCAL gateway.owner and its like hold for the rest of the transaction."""
+        for change in statement.settings:
+            space, _, name = change.name.partition(".")
+            if space == "gateway" and name in _SAID_BY_SETTING and len(change.values) == 1:
+                value = change.values[0]
+                if isinstance(value, Const):
+                    self._said_here = _with(
+                        self._said_here, name, value.value, f"SET {change.name}"
+                    )
+
+    # --- decisions ---
+
+    def route(self, asks: Iterable[Ask]) -> Outcome | NeedParent:
+        """Where these go, in one transaction that has no place yet.
+
+        Raises GatewayError for a statement that goes nowhere, Incomplete.
+        """
+        asks = list(asks)
+        wanted = self._demand(asks)
+        return self._route(self._said(asks), wanted)
+
+    def linked(self, target: Route, asks: Iterable[Ask]) -> None:
+        """A server of ``target`` is ours, and these will be sent."""
+        self.peek.forget()
+        self.bound = self.last = target.shard
+        self.soft = True
+        for ask in asks:
+            self._note(ask)
+
+    def stay(self, target: Route) -> None:
+        """The session keeps the server of ``target`` for what it holds; a transaction begins."""
+        self.bound = target.shard
+        self.soft = False
+        self._idle_pin = True
+
+    def unlinked(self) -> None:
+        """The server is given up, and the client has not noticed any of it."""
+        self.bound = None
+        self.local = bool(self.begun)
+
+    def check(self, ask: Ask) -> Objection | None:
+        """What stands against sending a statement to the server that is linked; None: nothing.
+
+        Raises GatewayError, Incomplete.
+        """
+        bound = self.bound
+        assert bound is not None
+        wanted = self._demand([ask])
+        if self._runs_anywhere(ask, wanted):
+            self._note(ask)
+            return None
+        outcome = self._route(self._said([ask]), wanted)
+        if isinstance(outcome, Reject) and self._stays(wanted, bound):
+            self.soft = False
+            return None
+        if not isinstance(outcome, Route):
+            return outcome
+        if outcome.shard.name == bound.name or self._reads_its_part(wanted, bound):
+            self.peek.forget()
+            self._note(ask)
+            return None
+        if self.soft:
+            return Elsewhere.SWITCH
+        return Reject(elsewhere(bound, outcome, self._why_bound()))
+
+    def end(self) -> None:
+        """The transaction is over."""
+        self.begun = []
+        self.local = self.failed = self.soft = self._sets = self._idle_pin = False
+        self.bound = None
+        self._savepoints = []
+        self._said_here = SAID_NOTHING
+
+    def fail(self) -> None:
+        """The gateway has refused a statement of a transaction that no server knows of."""
+        self.failed = self.local
+
+    # --- helpers ---
+
+    def _runs_anywhere(self, ask: Ask, wanted: Demand) -> bool:
+        """Neither tables nor a comment of its own say where it belongs."""
+        if wanted.place is not Place.ANYWHERE or _said_in(ask.text).owner is not None:
+            return False
+        return not wanted.at_home or (not self.soft and not ask.facts.effects & _HEARD_ELSEWHERE)
+
+    def _route(self, said: Said, wanted: Demand) -> Outcome | NeedParent:
+        return route_demand(
+            self._context.snapshot,
+            self._login,
+            said,
+            wanted,
+            self.peek,
+            self.bound or self.last,
+            self._context.settings.routing.key_mismatch,
+        )
+
+    def _stays(self, wanted: Demand, bound: Shard) -> bool:
+        """Whether a statement that says nothing of whose it is just follows its transaction."""
+        if wanted.owners or wanted.parents or wanted.place is Place.BOTH:
+            return False
+        follows = not self.soft and (not self._idle_pin or Pin.TEMPORARY in self._holdings.pins)
+        return follows and (wanted.place is Place.META) == (bound.industry is None)
+
+    def _reads_its_part(self, wanted: Demand, bound: Shard) -> bool:
+        """A key of its own owner into a table of which every industry has its part."""
+        if not wanted.only_shared or not wanted.owners or self.soft or bound.industry is None:
+            return False
+        industry_part = Demand(Place.INDUSTRY, wanted.owners, keyed=True)
+        outcome = self._route(SAID_NOTHING, industry_part)
+        return isinstance(outcome, Route) and outcome.shard.name == bound.name
+
+    def _why_bound(self) -> str:
+        pins = self._holdings.pins
+        if pins and not self.begun:
+            return f"the connection, held by: {', '.join(pins)},"
+        return "the open transaction"
+
+    def _demand(self, asks: Iterable[Ask]) -> Demand:
+        keying = self._keying()
+        total: Demand | None = None
+        pending: Demand | None = None
+        for ask in asks:
+            one = self._demand_of(ask, keying)
+            if ask.pending:
+                pending = one if pending is None else pending + one
+            else:
+                total = one if total is None else total + one
+        found = total if total is not None and total is not demands.NOTHING else pending
+        return found or total or demands.NOTHING
+
+    def _demand_of(self, ask: Ask, keying: Keying) -> Demand:
+        if not ask.facts.known:
+            return demands.UNKNOWN
+        total = demands.NOTHING
+        for statement in ask.facts.statements:
+            one = self._demand_of_statement(statement, ask, keying)
+            if total is demands.NOTHING:
+                total = one
+            elif one is not demands.NOTHING:
+                total = total + one
+        return total
+
+    def _demand_of_statement(self, statement: StatementFacts, ask: Ask, keying: Keying) -> Demand:
+        if statement.executes is not None:
+            prepared = self._holdings.sql_prepared.get(statement.executes)
+            inner = self._prepared(prepared) if prepared is not None else None
+            if inner is None:
+                return demands.NOTHING  # the server will say that there is none
+            return demands.demand_of_arguments(inner, statement.arguments, keying)
+        return demand_of(statement, keying, ask.values, pending=ask.pending)
+
+    def _prepared(self, text: str) -> StatementFacts | None:
+        """The statement that a PREPARE prepared."""
+        facts = self._context.facts.facts(text.encode())
+        found = [one.prepares[1] for one in facts.statements if one.prepares is not None]
+        return found[0] if len(found) == 1 else None
+
+    def _keying(self) -> Keying:
+        self._follow_settings()
+        context = self._context
+        return Keying(context.settings.routing.key_type, context.tables, self._path)
+
+    def _said(self, asks: Iterable[Ask]) -> Said:
+        """What was said besides the statements: the comment first, then SETs, then the startup."""
+        self._follow_settings()
+        said = SAID_NOTHING
+        for ask in asks:
+            here = _said_in(ask.text)
+            if here is SAID_NOTHING:
+                continue
+            if said is not SAID_NOTHING and said.owner != here.owner:
+                raise NoRoute(
+                    "statements sent together name two owners in their comments",
+                    hint="Send a Sync between them.",
+                )
+            said = here
+        found = _first_of(said, self._said_here, self._session, self._startup)
+        if found.owner is None:
+            return found
+        same = canonical(self._context.settings.routing.key_type, found.owner)
+        if same is None or same == found.owner:
+            return found
+        return replace(found, owner=same)
+
+    def _follow_settings(self) -> None:
+        settings = self._holdings.settings
+        if settings is self._settings:
+            return
+        self._settings = settings
+        values = dict(settings)
+        self._path = search_path(values["search_path"]) if "search_path" in values else PUBLIC
+        self._session = SAID_NOTHING
+        for name in _SAID_BY_SETTING:
+            value = values.get(f"gateway.{name}")
+            if value:
+                self._session = _with(self._session, name, value, f"SET gateway.{name}")
+
+    def _note(self, ask: Ask) -> None:
+        """It is sent: what it means for where the transaction may still go."""
+        if self._idle_pin and ask.facts.first is Verb.BEGIN:
+            self._idle_pin = False
+        if ask.pending or not self.soft:
+            return
+        if not ask.facts.known:
+            self.soft = False
+            return
+        for statement in ask.facts.statements:
+            if _may_be_repeated(statement):
+                self._keep(ask, statement)
+            elif statement.effects or not _harmless(statement):
+                self.soft = False
+
+    def _keep(self, ask: Ask, statement: StatementFacts) -> None:
+        if not ask.facts.single or len(self.begun) >= _BEGUN_MAX:
+            self.soft = False
+            return
+        if statement.verb is Verb.SET:
+            self._heed_settings(statement)
+            self._sets = True
+        self.begun.append(ask.text)
+
+
+def _harmless(statement: StatementFacts) -> bool:
+    """It reads no table and leaves nothing: it may have run in any database."""
+    return statement.read_only and not statement.reads
+
+
+def _may_be_repeated(statement: StatementFacts) -> bool:
+    """It only begins a transaction, and may do so on another server too."""
+    if statement.verb is Verb.SET:
+        return _repeatable_set(statement)
+    return statement.verb in (Verb.BEGIN, Verb.SAVEPOINT)
+
+
+def _repeatable_set(statement: StatementFacts) -> bool:
+    """SET with constants, and SET TRANSACTION: the same words do the same on another server."""
+    if not statement.effects or statement.effects & ~_SETS:
+        return False
+    if not statement.settings:
+        return statement.transaction is not None
+    return all(
+        change.values and all(isinstance(value, Const) for value in change.values)
+        for change in statement.settings
+    )
+
+
+def _said_in(text: bytes) -> Said:
+    """What a statement's own comments say. Raises NoRoute."""
+    if b"*/" not in text and b"--" not in text:
+        return SAID_NOTHING
+    found = hint(text)
+    if not found:
+        return SAID_NOTHING
+    return Said(found.get("owner"), found.get("industry"), found.get("role"), "comment")
+
+
+def _with(said: Said, name: str, value: str, source: str) -> Said:
+    return Said(
+        value if name == "owner" else said.owner,
+        value if name == "industry" else said.industry,
+        value if name == "role" else said.role,
+        source if name == "owner" or not said.source else said.source,
+    )
+
+
+def _first_of(*said: Said) -> Said:
+    """Each of the three from the first that says it."""
+    if said[0] is SAID_NOTHING and said[1] is SAID_NOTHING and said[2] is SAID_NOTHING:
+        return said[3]
+    owner = next((one for one in said if one.owner is not None), SAID_NOTHING)
+    industry = next((one.industry for one in said if one.industry is not None), None)
+    role = next((one.role for one in said if one.role is not None), None)
+    return Said(owner.owner, industry, role, owner.source)
+
+
+_LOCAL: dict[Verb, Callable[[Roaming, bytes, StatementFacts], str]] = {
+    Verb.BEGIN: Roaming._begin,
+    Verb.COMMIT: Roaming._finish,
+    Verb.ROLLBACK: Roaming._finish,
+    Verb.SAVEPOINT: Roaming._savepoint,
+    Verb.SET: Roaming._set,
+}
+_READY_BEGUN = messages.ready_for_query(b"T")
+_READY_FAILED = messages.ready_for_query(b"E")

@@ -1,0 +1,308 @@
+"""A client that acts for many owners: each of its transactions finds its own database.
+
+The session of a service login. Where its statements go is decided by `Roaming`; what may pass to a
+linked server by its gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.errors import GatewayError, NoRoute, ServerSaid, ServerUnavailable
+from gateway.pool.prepared import IN_DOUBT, Statement
+from gateway.pool.server import IDLE, Answer, ServerConnection
+from gateway.protocol import messages, replies
+from gateway.protocol.replies import Expected
+from gateway.router.facts import Effect
+from gateway.router.identity import Login
+from gateway.router.roaming import NeedParent
+from gateway.router.route import Asked, NeedOwner, Reject, Route
+from gateway.router.values import Incomplete
+from gateway.session.client import ClientSession, Phase
+from gateway.session.context import Context
+from gateway.session.gate import GATHER_MAX_BYTES, Gate, Objection, Stop
+from gateway.session.raising import raise_sql
+from gateway.session.roaming import Roaming
+from gateway.session.state import Settings
+from gateway.session.unit import Ask, Reader, Unit
+
+_FAILED = ord("E")
+_QUERY = ord("Q")
+_READY = ord("Z")
+
+
+class RoamingSession(ClientSession):
+    """A service login's client after its login."""
+
+    def __init__(
+        self,
+        context: Context,
+        transport: asyncio.Transport,
+        login: Login,
+        asked: Asked,
+        *,
+        number: int,
+        secret: bytes,
+        startup_settings: Settings,
+        parameters: dict[bytes, bytes],
+        peer: str,
+        application: str,
+    ) -> None:
+        super().__init__(
+            context,
+            transport,
+            login,
+            asked,
+            number=number,
+            secret=secret,
+            startup_settings=startup_settings,
+            parameters=parameters,
+            peer=peer,
+            application=application,
+        )
+        self._roaming = Roaming(context, login, asked, self.holdings)
+        self._reader = Reader(context.facts, parameters, self._prepared)
+        self._unit = Unit()
+        self._check_gate = Gate(self._reader, self._check)
+        self._gate = self._check_gate
+
+    # --- without a server ---
+
+    def _answer_here(self) -> bool:
+        self._unit = self._reader.unit(self._inbox.data)
+        try:
+            answer = self._roaming.answer(self._unit)
+        except GatewayError as error:
+            refusal = messages.error_response(error, fatal=False)
+            ready = self._ready() if self._inbox.refuse_unit() else b""
+            self._transport.write(refusal + ready)
+            return True
+        if answer is None:
+            return False
+        self._inbox.data = self._inbox.data[self._unit.size :]
+        self._transport.write(answer)
+        return True
+
+    def _ready(self) -> bytes:
+        return self._roaming.ready
+
+    def _refuse_unit(self, error: GatewayError) -> None:
+        self._roaming.fail()
+        super()._refuse_unit(error)
+
+    # --- the way to a server ---
+
+    def _seek(self) -> None:
+        """The unit itself says where it goes."""
+        self.phase = Phase.SEEKING
+        self.active_at = self._context.clock()
+        try:
+            outcome = self._roaming.route(self._unit.asks)
+        except Incomplete:
+            if len(self._inbox.data) < GATHER_MAX_BYTES:
+                self.phase = Phase.IDLE  # more of it is on its way
+            else:
+                self._refuse_unit(_key_too_far_behind())
+        except GatewayError as error:
+            self._refuse_unit(error)
+        else:
+            if isinstance(outcome, Route):
+                self._acquire(outcome)
+            elif isinstance(outcome, Reject):
+                self._refuse_unit(outcome.error)
+            else:
+                self._spawn(self._learn(outcome, self._seek, self._refuse_unit))
+
+    async def _learn(
+        self,
+        needed: NeedOwner | NeedParent,
+        then: Callable[[], None],
+        otherwise: Callable[[GatewayError], None],
+    ) -> None:
+        """Ask what a decision needs, then decide."""
+        context, peek = self._context, self._roaming.peek
+        try:
+            if isinstance(needed, NeedOwner):
+                known = await context.look_up(self.login, needed.owner)
+                peek.learn(grants=known.grants, owner=known.owner)
+            else:
+                found = await context.parents.find(needed.key, context.snapshot, context.pools)
+                peek.learn(parent=(needed.key, found))
+        except GatewayError as error:
+            self._task = None
+            otherwise(error)
+            return
+        self._task = None
+        then()
+
+    def granted(self, server: ServerConnection) -> None:
+        assert self.last_route is not None
+        self._roaming.linked(self.last_route, self._unit.asks)
+        self._check_gate.admit(self._unit)
+        super().granted(server)
+
+    def _begin_there(self, server: ServerConnection) -> None:
+        """Run in front what the gateway itself has answered of the transaction, then go on."""
+        roaming, outbound = self._roaming, self._outbound
+        if not roaming.local:
+            self._go_on()
+            return
+        roaming.local = False
+        facts = self._context.facts.facts
+        before = [outbound.preamble]
+        before += [outbound.heed(server, facts(text)) for text in roaming.begun]
+        before.append(server.prepare_ask(roaming.begun_sql, self._begun(server)))
+        if roaming.begins_with_settings:
+            self._input_held = True
+            outbound.preamble = b""
+            server.write(b"".join(before))
+        else:
+            outbound.preamble = b"".join(before)
+            self._go_on()
+
+    def _begun(self, server: ServerConnection) -> Callable[[Answer], None]:
+        """What to do when the server has answered what was put in front."""
+
+        def on_answer(answer: Answer) -> None:
+            if self.server is not server or not self._input_held:
+                return
+            self._input_held = False
+            if answer.error is None:
+                self._go_on()
+                return
+            # A statement answered before fails now: the client hears of it at this one.
+            self._leave(server)
+            self._refuse_unit(ServerSaid(answer.error))
+
+        return on_answer
+
+    # --- linked: what may pass ---
+
+    def _prepared(self, name: bytes) -> Statement | None:
+        """What the client has prepared under a name."""
+        if name.decode("utf-8", "surrogateescape") in self.holdings.sql_prepared:
+            return IN_DOUBT
+        return self._outbound.translator.statement(name)
+
+    def _check(self, ask: Ask) -> Objection | None:
+        """What stands against sending a statement to our server."""
+        roaming, server = self._roaming, self.server
+        assert server is not None
+        if server.status == _FAILED:
+            return None
+        if roaming.bound is None:
+            assert self.last_route is not None
+            roaming.stay(self.last_route)
+        try:
+            return roaming.check(ask)
+        except Incomplete:
+            return Reject(_key_too_far_behind())
+        except GatewayError as error:
+            return Reject(error)
+
+    def _stopped(self, server: ServerConnection, stop: Stop) -> None:
+        """Do what the statement at the front of the input needs before it can be answered."""
+        objection = stop.objection
+        if isinstance(objection, Reject):
+            self._refuse_message(server, stop, objection.error)
+        elif isinstance(objection, NeedOwner | NeedParent):
+
+            def learnt() -> None:
+                self._input_held = False
+                self._go_on()
+
+            def unknown(error: GatewayError) -> None:
+                self._input_held = False
+                self._refuse_message(server, stop, error)
+
+            self._input_held = True
+            self._spawn(self._learn(objection, learnt, unknown))
+        else:
+            self._switch(server)
+
+    def _refuse_message(self, server: ServerConnection, stop: Stop, error: GatewayError) -> None:
+        """Have the server itself fail in its place, so that the transaction fails as it should."""
+        if not stop.complete:
+            self.end(error)
+            return
+        self._context.counters.errors_of_gateway += 1
+        self._inbox.data = self._inbox.data[stop.size :]
+        sql = raise_sql(error)
+        if stop.tag == _QUERY:
+            self._check_gate.closed = True
+            data = self._outbound.book(server, messages.query(sql))
+        else:
+            self._outbound.sync_due = True
+            data = server.prepare_step(sql, _do_nothing)
+        self._outbound.sent = True
+        server.write(data)
+        self._go_on()
+
+    # --- linked: to another server ---
+
+    def _switch(self, server: ServerConnection) -> None:
+        """Nothing has bound us to this server: leave it, once it has answered what was sent."""
+        if not self._outbound.sync_due:
+            self._go_elsewhere(server)
+            return
+        self._input_held = True
+
+        def on_message(tag: int, body: bytes) -> None:
+            if tag == _READY and self.server is server:
+                asyncio.get_running_loop().call_soon(self._synced, server)
+
+        server.prepared.sync_sent()
+        server.replies.expect(Expected(replies.SYNC, silent=True, on_message=on_message))
+        server.write(messages.SYNC)
+
+    def _synced(self, server: ServerConnection) -> None:
+        if self.server is server:
+            self._input_held = False
+            self._go_elsewhere(server)
+
+    def _go_elsewhere(self, server: ServerConnection) -> None:
+        self._leave(server)
+        self._go_on()
+
+    def _leave(self, server: ServerConnection) -> None:
+        """Give a server back, in between two messages of the client."""
+        assert self._pool is not None
+        self.server = None
+        self.phase = Phase.IDLE
+        self._server_full = False
+        self._outbound.sync_due = False
+        clean = server.status == IDLE and server.replies.idle and not self.holdings.effects
+        self.holdings.effects = Effect(0)
+        if clean:
+            self._pool.release(server)
+        else:
+            self._pool.abandon(server, mid_message=False, sync_due=False)
+        self._roaming.unlinked()
+
+    # --- from the server ---
+
+    def server_ready(self, status: int) -> None:
+        self._check_gate.closed = False
+        if status == IDLE and not self._outbound.skip:
+            self._stop_seeking()
+            self._input_held = False
+            self._roaming.end()
+        super().server_ready(status)
+        if status != IDLE and self.server is not None and not self._input_held:
+            self._go_on()
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        self._roaming.unlinked()
+        super().server_lost(error)
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _key_too_far_behind() -> NoRoute:
+    return NoRoute(
+        f"the statement's tenant key comes after {GATHER_MAX_BYTES >> 20} MB of other values",
+        hint="Put it before large values, or name the owner in a comment or a setting.",
+    )

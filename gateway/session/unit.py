@@ -1,0 +1,173 @@
+"""What a client's messages ask for: the statements in them, with the values bound to them.
+
+Reads whole messages at the front of the input and changes nothing. No I/O.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import ProtocolViolation
+from gateway.pool.prepared import Statement
+from gateway.protocol.framing import HEADER_BYTES, message_size
+from gateway.protocol.messages import read_cstring
+from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache, StatementFacts
+from gateway.router.sqlparse import TEXT_BYTES_MAX
+from gateway.router.values import Parameters, Unreadable
+from gateway.session.outbound import reads_backslashes
+
+_UINT16 = struct.Struct("!H")
+
+_ENDS = b"QFSH"
+_ENDS_READY = b"QFS"
+"""A ReadyForQuery is the answer."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """One text that is run, or only parsed (``pending``) and run later."""
+
+    facts: Facts
+    text: bytes
+    values: Parameters | None = None
+    pending: bool = False
+    unread: bool = False
+    """The values can't be told."""
+    simple: bool = False
+    """It came as a Query."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """Messages up to one that makes the server answer."""
+
+    asks: list[Ask] = field(default_factory=list)
+    size: int = 0
+    """Bytes of its messages; all that there is of it when it has no end yet."""
+    end: int = 0
+    """The tag of its last message; 0 when that isn't here."""
+
+    @property
+    def ends_ready(self) -> bool:
+        """Whether a ReadyForQuery will follow."""
+        return self.end in _ENDS_READY and self.end != 0
+
+
+class Reader:
+    """Reads one client's messages; ``statement`` tells what it has prepared under a name."""
+
+    __slots__ = ("_facts", "_parameters", "_parsed", "_statement")
+
+    def __init__(
+        self,
+        facts: FactsCache,
+        parameters: Mapping[bytes, bytes],
+        statement: Callable[[bytes], Statement | None],
+    ) -> None:
+        self._facts = facts
+        self._parameters = parameters
+        self._statement = statement
+        self._parsed: dict[bytes, tuple[Facts, bytes]] = {}
+        """By name, what was parsed in the messages read now: facts, and Parse's body."""
+
+    def unit(self, data: bytes) -> Unit:
+        """The unit at the front. Raises ProtocolViolation."""
+        self._parsed = {}
+        unit = Unit()
+        pos, end = 0, len(data)
+        while end - pos >= HEADER_BYTES:
+            tag, size = data[pos], message_size(data, pos)
+            complete = pos + size <= end
+            ask = self.ask(tag, data[pos : pos + size], complete=complete)
+            if ask is not None:
+                unit.asks.append(ask)
+            pos += size
+            if not complete:
+                break
+            if tag in _ENDS:
+                unit.end = tag
+                break
+        unit.size = min(pos, end)
+        return unit
+
+    def begin(self) -> None:
+        """What was read before has been sent on, and is known to ``statement``."""
+        if self._parsed:
+            self._parsed = {}
+
+    def ask(self, tag: int, message: bytes, *, complete: bool) -> Ask | None:
+        """What one message asks, None for those that run nothing themselves."""
+        reader = _READERS.get(tag)
+        return reader(self, message, complete) if reader is not None else None
+
+    def _query(self, message: bytes, complete: bool) -> Ask:
+        text = message[HEADER_BYTES:-1]
+        facts = self._facts_of(text) if complete else UNKNOWN_FACTS
+        return Ask(facts, text, simple=True)
+
+    def _call(self, message: bytes, complete: bool) -> Ask:
+        return Ask(UNKNOWN_FACTS, b"")
+
+    def _parse(self, message: bytes, complete: bool) -> Ask:
+        if not complete:
+            return Ask(UNKNOWN_FACTS, message[HEADER_BYTES:], pending=True)
+        name, at = read_cstring(message, HEADER_BYTES)
+        body = message[at:]
+        text = body[: body.index(b"\0")] if b"\0" in body else body
+        facts = self._facts_of(text)
+        self._parsed[name] = (facts, body)
+        return Ask(facts, text, pending=True)
+
+    def _bind(self, message: bytes, complete: bool) -> Ask | None:
+        try:
+            _, at = read_cstring(message, HEADER_BYTES)
+            name, at = read_cstring(message, at)
+        except ProtocolViolation:
+            return None if complete else Ask(UNKNOWN_FACTS, b"")
+        facts, body = self._parsed.get(name) or self._prepared(name)
+        text = body[: body.find(b"\0")]
+        if not keyed(facts):
+            return Ask(facts, text)
+        try:
+            return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
+        except Unreadable:
+            return Ask(facts, text, unread=True)
+
+    def _prepared(self, name: bytes) -> tuple[Facts, bytes]:
+        statement = self._statement(name)
+        return (UNKNOWN_FACTS, b"") if statement is None else (statement.facts, statement.body)
+
+    def _facts_of(self, text: bytes) -> Facts:
+        if len(text) > TEXT_BYTES_MAX or (b"\\" in text and reads_backslashes(self._parameters)):
+            return UNKNOWN_FACTS
+        return self._facts.facts(text)
+
+
+def keyed(facts: Facts) -> bool:
+    """Whether bound values may say whose a statement is."""
+    return any(map(_keyed, facts.statements))
+
+
+def _keyed(one: StatementFacts) -> bool:
+    return bool(one.tenant or one.settings)
+
+
+def _types(body: bytes) -> tuple[int, ...]:
+    """The parameter types that a Parse message gives."""
+    at = body.find(b"\0") + 1
+    if at + 2 > len(body):
+        return ()
+    (count,) = _UINT16.unpack_from(body, at)
+    if at + 2 + 4 * count > len(body):
+        return ()
+    return struct.unpack_from(f"!{count}I", body, at + 2)
+
+
+_READERS: dict[int, Callable[[Reader, bytes, bool], Ask | None]] = {
+    ord("Q"): Reader._query,
+    ord("F"): Reader._call,
+    ord("P"): Reader._parse,
+    ord("B"): Reader._bind,
+}
