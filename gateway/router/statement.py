@@ -97,6 +97,8 @@ class Effect(IntFlag):
     LARGE_OBJECT = 1 << 23
     UNKNOWN = 1 << 24
     """Can't be told: DO, CALL, functions that aren't PostgreSQL's own, texts not parsed."""
+    ALONE = 1 << 25
+    """Nobody may be connected to the database that it names: it drops, renames or copies it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,13 @@ class StatementFacts:
     """EXPLAIN: the statement explained, run or not."""
 
     @property
+    def keyed(self) -> bool:
+        """Whether a key or a setting in it may name an owner."""
+        return bool(
+            self.tenant or self.settings or self.arguments or self.executes or self.prepares
+        )
+
+    @property
     def setting_names(self) -> tuple[str, ...]:
         return tuple(change.name for change in self.settings)
 
@@ -272,6 +281,8 @@ class Facts:
     """Exactly one statement."""
     first: Verb = Verb.EMPTY
     last: Verb = Verb.EMPTY
+    keyed: bool = False
+    """A key or a setting in it may name an owner."""
 
     def with_statements(self, statements: tuple[StatementFacts, ...]) -> Facts:
         """The same with other tenant keys in its statements."""
@@ -283,6 +294,7 @@ class Facts:
             self.single,
             self.first,
             self.last,
+            self.keyed,
         )
 
     @staticmethod
@@ -290,8 +302,8 @@ class Facts:
         """The facts of a text from those of its statements."""
         if len(statements) == 1:
             only = statements[0]
-            verb = only.verb
-            return Facts(statements, True, only.effects, only.read_only, True, verb, verb)
+            verb, keyed = only.verb, only.keyed
+            return Facts(statements, True, only.effects, only.read_only, True, verb, verb, keyed)
         if not statements:
             return Facts((), single=False)
         effects = Effect.NONE
@@ -304,6 +316,7 @@ class Facts:
             single=False,
             first=statements[0].verb,
             last=statements[-1].verb,
+            keyed=any(statement.keyed for statement in statements),
         )
 
 

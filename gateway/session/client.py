@@ -36,6 +36,7 @@ from gateway.router.route import (
 )
 from gateway.session.context import Context
 from gateway.session.gate import Gate, Stop
+from gateway.session.guard import Guard
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
@@ -131,6 +132,9 @@ class ClientSession(asyncio.Protocol):
         self._draining: ShuttingDown | None = None
         self._task: asyncio.Task[None] | None = None
         self._gate: Gate | None = None
+        if login.owner is not None:
+            known = self._outbound.translator.statement
+            self._outbound.guard = Guard(context, self.holdings, login.name, login.owner, known)
 
     @property
     def pins(self) -> dict[Pin, float]:
@@ -446,6 +450,10 @@ class ClientSession(asyncio.Protocol):
             self.server.holds_ready = True
         if facts.effects & Effect.UNLISTEN:
             self.listens.note(facts)
+        if facts.effects & Effect.ALONE and self.login.kind is LoginKind.OPERATOR:
+            for one in facts.statements:
+                if one.effects & Effect.ALONE and one.name is not None:
+                    self._context.pools.vacate(one.name)
         if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
             self._pool.notifiers[self.server.pid] = self.number
 

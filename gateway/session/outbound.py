@@ -6,14 +6,16 @@ No I/O: a chunk goes in, the bytes to send come out; most often they are the chu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from gateway.errors import ProtocolViolation
+from gateway.errors import GatewayError, ProtocolViolation
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
+from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
@@ -35,6 +37,16 @@ _ENCODINGS_WITH_BACKSLASHES = frozenset(
 )
 
 
+class Guard(Protocol):
+    """Says which statements name another owner than the client's own."""
+
+    def of_text(self, facts: Facts, text: bytes) -> GatewayError | None:
+        """What stands against a text that is run as it is."""
+
+    def of_bind(self, message: bytes, *, complete: bool) -> GatewayError | None:
+        """What stands against the values of a Bind."""
+
+
 class Outbound:
     """The client's half of one link after the other.
 
@@ -53,6 +65,7 @@ class Outbound:
         "_on_facts",
         "_on_foreign_sequences",
         "_restore",
+        "guard",
         "last_statement",
         "preamble",
         "rest",
@@ -87,6 +100,7 @@ class Outbound:
         """A statement of this transaction may ask for copy data, for all that is known, or make
         the server forget what it has prepared: each Execute is answered before the next message."""
         self.translator: Translator
+        self.guard: Guard | None = None
         self.preamble = b""
         """What is to be sent first, booked already."""
         self.rest = b""
@@ -162,6 +176,11 @@ class Outbound:
         text = message[HEADER_BYTES:-1]
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
+        if self.guard is not None and (facts.keyed or b"*/" in text or b"--" in text):
+            error = self.guard.of_text(facts, text)
+            if error is not None:
+                server.replies.expect(self.translator.query(server))
+                return messages.query(raise_sql(error))
         if facts.effects & Effect.SQL_DEALLOCATE:
             self.translator.settled(server, facts)
         if server.replies.head is not None and self._restores(facts):
@@ -249,6 +268,10 @@ class Outbound:
 
     def _bind(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
+        if self.guard is not None and self.translator.keyed:
+            error = self.guard.of_bind(message, complete=len(message) == size)
+            if error is not None:
+                return server.prepare_step(raise_sql(error), _do_nothing)
         return self.translator.bind(server, message, size)
 
     def _describe(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
@@ -313,6 +336,10 @@ def _forgets_prepared(facts: Facts) -> bool:
 def _changes_schema(facts: Facts) -> bool:
     """Whether tables or types may be others afterwards, for all that the text tells."""
     return any(one.verb in _CHANGE_SCHEMA for one in facts.statements)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def reads_backslashes(parameters: Mapping[bytes, bytes]) -> bool:

@@ -12,10 +12,8 @@ from dataclasses import replace
 
 from gateway.errors import NoRoute, TransactionFailed
 from gateway.protocol import messages
-from gateway.router import demand as demands
-from gateway.router.demand import Demand, Keying, ParentKey, demand_of
+from gateway.router.demand import Demand, ParentKey
 from gateway.router.facts import Const, Effect, StatementFacts, Verb
-from gateway.router.hints import hint
 from gateway.router.identity import Grant, Login, Owner
 from gateway.router.roaming import (
     SAID_NOTHING,
@@ -25,10 +23,11 @@ from gateway.router.roaming import (
     route_demand,
 )
 from gateway.router.route import Asked, Outcome, Reject, Route
-from gateway.router.tables import PUBLIC, Place, search_path
+from gateway.router.tables import Place
 from gateway.router.topology import Shard
 from gateway.router.values import canonical
 from gateway.session.context import Context
+from gateway.session.demands import Demands, said_in
 from gateway.session.gate import Elsewhere, Objection
 from gateway.session.holdings import Holdings
 from gateway.session.state import Pin, Settings
@@ -100,7 +99,7 @@ class Roaming:
         self._holdings = holdings
         self._settings: Settings | None = None
         self._session = SAID_NOTHING
-        self._path = PUBLIC
+        self._demands = Demands(context, holdings)
         self.peek = Peek(context, login)
         self.begun: list[bytes] = []
         """What the transaction began with: to be run again wherever it finds its place."""
@@ -174,7 +173,7 @@ class Roaming:
     def _begin(self, text: bytes, statement: StatementFacts) -> str:
         if self.local:
             return ""
-        said = _said_in(text)
+        said = said_in(text)
         self.begun = [text]
         self.local = True
         self._said_here = said
@@ -220,7 +219,7 @@ class Roaming:
         Raises GatewayError for a statement that goes nowhere, Incomplete.
         """
         asks = list(asks)
-        wanted = self._demand(asks)
+        wanted = self._demands.together(asks)
         return self._route(self._said(asks), wanted)
 
     def linked(self, target: Route, asks: Iterable[Ask]) -> None:
@@ -249,7 +248,7 @@ class Roaming:
         """
         bound = self.bound
         assert bound is not None
-        wanted = self._demand([ask])
+        wanted = self._demands.together([ask])
         if self._runs_anywhere(ask, wanted):
             self._note(ask)
             return None
@@ -283,7 +282,7 @@ class Roaming:
 
     def _runs_anywhere(self, ask: Ask, wanted: Demand) -> bool:
         """Neither tables nor a comment of its own say where it belongs."""
-        if wanted.place is not Place.ANYWHERE or _said_in(ask.text).owner is not None:
+        if wanted.place is not Place.ANYWHERE or said_in(ask.text).owner is not None:
             return False
         return not wanted.at_home or (not self.soft and not ask.facts.effects & _HEARD_ELSEWHERE)
 
@@ -319,57 +318,12 @@ class Roaming:
             return f"the connection, held by: {', '.join(pins)},"
         return "the open transaction"
 
-    def _demand(self, asks: Iterable[Ask]) -> Demand:
-        keying = self._keying()
-        total: Demand | None = None
-        pending: Demand | None = None
-        for ask in asks:
-            one = self._demand_of(ask, keying)
-            if ask.pending:
-                pending = one if pending is None else pending + one
-            else:
-                total = one if total is None else total + one
-        found = total if total is not None and total is not demands.NOTHING else pending
-        return found or total or demands.NOTHING
-
-    def _demand_of(self, ask: Ask, keying: Keying) -> Demand:
-        if not ask.facts.known:
-            return demands.UNKNOWN
-        total = demands.NOTHING
-        for statement in ask.facts.statements:
-            one = self._demand_of_statement(statement, ask, keying)
-            if total is demands.NOTHING:
-                total = one
-            elif one is not demands.NOTHING:
-                total = total + one
-        return total
-
-    def _demand_of_statement(self, statement: StatementFacts, ask: Ask, keying: Keying) -> Demand:
-        if statement.executes is not None:
-            prepared = self._holdings.sql_prepared.get(statement.executes)
-            inner = self._prepared(prepared) if prepared is not None else None
-            if inner is None:
-                return demands.NOTHING  # the server will say that there is none
-            return demands.demand_of_arguments(inner, statement.arguments, keying)
-        return demand_of(statement, keying, ask.values, pending=ask.pending)
-
-    def _prepared(self, text: str) -> StatementFacts | None:
-        """The statement that a PREPARE prepared."""
-        facts = self._context.facts.facts(text.encode())
-        found = [one.prepares[1] for one in facts.statements if one.prepares is not None]
-        return found[0] if len(found) == 1 else None
-
-    def _keying(self) -> Keying:
-        self._follow_settings()
-        context = self._context
-        return Keying(context.settings.routing.key_type, context.tables, self._path)
-
     def _said(self, asks: Iterable[Ask]) -> Said:
         """What was said besides the statements: the comment first, then SETs, then the startup."""
         self._follow_settings()
         said = SAID_NOTHING
         for ask in asks:
-            here = _said_in(ask.text)
+            here = said_in(ask.text)
             if here is SAID_NOTHING:
                 continue
             if said is not SAID_NOTHING and said.owner != here.owner:
@@ -392,7 +346,6 @@ class Roaming:
             return
         self._settings = settings
         values = dict(settings)
-        self._path = search_path(values["search_path"]) if "search_path" in values else PUBLIC
         self._session = SAID_NOTHING
         for name in _SAID_BY_SETTING:
             value = values.get(f"gateway.{name}")
@@ -446,16 +399,6 @@ def _repeatable_set(statement: StatementFacts) -> bool:
         change.values and all(isinstance(value, Const) for value in change.values)
         for change in statement.settings
     )
-
-
-def _said_in(text: bytes) -> Said:
-    """What a statement's own comments say. Raises NoRoute."""
-    if b"*/" not in text and b"--" not in text:
-        return SAID_NOTHING
-    found = hint(text)
-    if not found:
-        return SAID_NOTHING
-    return Said(found.get("owner"), found.get("industry"), found.get("role"), "comment")
 
 
 def _with(said: Said, name: str, value: str, source: str) -> Said:

@@ -50,7 +50,16 @@ class Translator:
     what must be sent before, booked.
     """
 
-    __slots__ = ("_binds", "_changing", "_heed", "_maximum", "_named", "_shared", "_unnamed")
+    __slots__ = (
+        "_binds",
+        "_changing",
+        "_heed",
+        "_maximum",
+        "_named",
+        "_shared",
+        "_unnamed",
+        "keyed",
+    )
 
     def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
         self._shared = shared
@@ -58,6 +67,8 @@ class Translator:
         self._heed = heed
         self._named: dict[bytes, Statement] = {}
         self._unnamed = Unnamed()
+        self.keyed = False
+        """Some statement that was parsed may name an owner."""
         self._binds: dict[bytes, tuple[Statement, Expected]] = {}
         """What to expect of a Bind of each name."""
         self._changing: dict[bytes, int] = {}
@@ -133,6 +144,7 @@ class Translator:
         name, following = messages.read_cstring(message, HEADER_BYTES)
         known = self._known(server, name) if name else None
         statement = self._shared.get(message[following:], scope)
+        self.keyed = self.keyed or statement.facts.keyed
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
             self.settled(server, statement.facts)
         before = self._heed(server, statement.facts)
@@ -206,7 +218,8 @@ class Translator:
         self._changing[name] = server.prepared.batch
 
         def restore() -> None:
-            if statement is not None:
+            # Not there any more when its own Parse has failed before.
+            if statement is not None and name in self._changing:
                 self._named[name] = statement
 
         server.replies.expect(

@@ -13,7 +13,7 @@ from gateway.errors import ProtocolViolation
 from gateway.pool.prepared import Statement
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
-from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache, StatementFacts
+from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache
 from gateway.router.sqlparse import TEXT_BYTES_MAX
 from gateway.router.values import Parameters, Unreadable
 from gateway.session.outbound import reads_backslashes
@@ -33,10 +33,6 @@ class Ask:
     text: bytes
     values: Parameters | None = None
     pending: bool = False
-    unread: bool = False
-    """The values can't be told."""
-    simple: bool = False
-    """It came as a Query."""
 
 
 @dataclass(slots=True)
@@ -105,7 +101,7 @@ class Reader:
     def _query(self, message: bytes, complete: bool) -> Ask:
         text = message[HEADER_BYTES:-1]
         facts = self._facts_of(text) if complete else UNKNOWN_FACTS
-        return Ask(facts, text, simple=True)
+        return Ask(facts, text)
 
     def _call(self, message: bytes, complete: bool) -> Ask:
         return Ask(UNKNOWN_FACTS, b"")
@@ -127,13 +123,7 @@ class Reader:
         except ProtocolViolation:
             return None if complete else Ask(UNKNOWN_FACTS, b"")
         facts, body = self._parsed.get(name) or self._prepared(name)
-        text = body[: body.find(b"\0")]
-        if not keyed(facts):
-            return Ask(facts, text)
-        try:
-            return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
-        except Unreadable:
-            return Ask(facts, text, unread=True)
+        return read_bind(message, at, facts, body, complete=complete)
 
     def _prepared(self, name: bytes) -> tuple[Facts, bytes]:
         statement = self._statement(name)
@@ -145,13 +135,18 @@ class Reader:
         return self._facts.facts(text)
 
 
-def keyed(facts: Facts) -> bool:
-    """Whether bound values may say whose a statement is."""
-    return any(map(_keyed, facts.statements))
+def read_bind(message: bytes, at: int, facts: Facts, body: bytes, *, complete: bool) -> Ask:
+    """A Bind, with its values from ``at`` on, of the statement with this Parse body.
 
-
-def _keyed(one: StatementFacts) -> bool:
-    return bool(one.tenant or one.settings)
+    Raises Incomplete.
+    """
+    text = body[: body.find(b"\0")]
+    if not facts.keyed:
+        return Ask(facts, text)
+    try:
+        return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
+    except Unreadable:
+        return Ask(facts, text)
 
 
 def _types(body: bytes) -> tuple[int, ...]:

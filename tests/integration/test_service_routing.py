@@ -313,3 +313,41 @@ async def test_grants_limit_whom_a_service_acts_for(
     finally:
         await meta.execute("DELETE FROM gateway.login WHERE name = 'narrow'")
         await meta.close()
+
+
+async def test_an_owner_login_may_not_name_another(
+    start_gateway: StartGateway, gateway: Gateway, provisioned: Provisioned
+) -> None:
+    law = provisioned.owner_on("law")
+    other = str(owner_on(provisioned, "dentist"))
+    update = 'UPDATE "Lead" SET "score" = 0 WHERE "userId" = '
+    statements = (
+        f"{update}{other}",
+        f"/* owner='{other}' */ SELECT 1",
+        f"SELECT 1 -- owner='{other}'",
+        f"SET gateway.owner = '{other}'",
+        f"PREPARE other AS {update}{other}",
+    )
+    place = Place("127.0.0.1", gateway.port, law.user, law.password, "crm")
+    wire = await Wire.logged_in(place)
+    for text in statements:
+        refused = await wire.query(text)
+        assert (sqlstate(refused), status(refused)) == ("42501", b"I"), text
+    wire.send(run(update + "$1", other.encode()) + SYNC)
+    refused = await wire.until("Z")
+    assert (sqlstate(refused), status(refused)) == ("42501", b"I")
+    await wire.query("BEGIN")
+    wire.send(run(update + "$1", other.encode()) + run("SELECT 1") + SYNC)
+    refused = await wire.until("Z")
+    assert (sqlstate(refused), status(refused)) == ("42501", b"E")
+    await wire.query("ROLLBACK")
+    wire.send(run(WHERE + "$1", str(law.owner).encode()) + SYNC)
+    assert cells(await wire.until("Z"))[0][0] == b"crm_law"
+    await wire.query(f"SET gateway.owner = '{law.owner}'")
+    assert await wire.value("SELECT 1") == "1"
+    await wire.close()
+    lenient = await start_gateway({"routing": {"key_mismatch": "allow"}})
+    wire = await Wire.logged_in(Place("127.0.0.1", lenient.port, law.user, law.password, "crm"))
+    assert sqlstate(await wire.query(f"{WHERE}{other}")) is None
+    assert sqlstate(await wire.query(f"/* owner='{other}' */ SELECT 1")) == "42501"
+    await wire.close()

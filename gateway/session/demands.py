@@ -1,0 +1,95 @@
+"""What a client's statements ask of routing, seen with its search_path and what it prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.router import demand as demands
+from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
+from gateway.router.facts import StatementFacts
+from gateway.router.hints import hint
+from gateway.router.roaming import SAID_NOTHING, Said
+from gateway.router.tables import PUBLIC, search_path
+from gateway.session.context import Context
+from gateway.session.holdings import Holdings
+from gateway.session.state import Settings
+from gateway.session.unit import Ask
+
+
+class Demands:
+    """Reads the statements of one client."""
+
+    __slots__ = ("_context", "_holdings", "_path", "_settings")
+
+    def __init__(self, context: Context, holdings: Holdings) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._settings: Settings | None = None
+        self._path = PUBLIC
+
+    def together(self, asks: Iterable[Ask]) -> Demand:
+        """What these ask for in one transaction. Those only parsed count where none is run.
+
+        Raises Incomplete.
+        """
+        keying = self.keying()
+        run: Demand = demands.NOTHING
+        parsed: Demand = demands.NOTHING
+        for ask in asks:
+            one = self._of(ask, keying)
+            if ask.pending:
+                parsed = _both(parsed, one)
+            else:
+                run = _both(run, one)
+        return run if run is not demands.NOTHING else parsed
+
+    def keying(self) -> Keying:
+        """How ids and names are read now."""
+        settings = self._holdings.settings
+        if settings is not self._settings:
+            self._settings = settings
+            path = dict(settings).get("search_path")
+            self._path = PUBLIC if path is None else search_path(path)
+        return Keying(self._context.settings.routing.key_type, self._context.tables, self._path)
+
+    def _of(self, ask: Ask, keying: Keying) -> Demand:
+        if not ask.facts.known:
+            return demands.UNKNOWN
+        total: Demand = demands.NOTHING
+        for statement in ask.facts.statements:
+            total = _both(total, self._of_statement(statement, ask, keying))
+        return total
+
+    def _of_statement(self, statement: StatementFacts, ask: Ask, keying: Keying) -> Demand:
+        if statement.executes is None:
+            return demand_of(statement, keying, ask.values, pending=ask.pending)
+        text = self._holdings.sql_prepared.get(statement.executes)
+        inner = self._prepared(text) if text is not None else None
+        if inner is None:
+            return demands.NOTHING  # the server will say that there is none
+        return demand_of_arguments(inner, statement.arguments, keying)
+
+    def _prepared(self, text: str) -> StatementFacts | None:
+        """The statement that a PREPARE prepared."""
+        facts = self._context.facts.facts(text.encode())
+        found = [one.prepares[1] for one in facts.statements if one.prepares is not None]
+        return found[0] if len(found) == 1 else None
+
+
+def _both(one: Demand, other: Demand) -> Demand:
+    if one is demands.NOTHING:
+        return other
+    return one if other is demands.NOTHING else one + other
+
+
+def has_comment(text: bytes) -> bool:
+    """Whether a text may hold a hint, at next to no cost."""
+    return b"*/" in text or b"--" in text
+
+
+def said_in(text: bytes) -> Said:
+    """What a statement's own comments say. Raises NoRoute."""
+    found = hint(text) if has_comment(text) else None
+    if not found:
+        return SAID_NOTHING
+    return Said(found.get("owner"), found.get("industry"), found.get("role"), "comment")
