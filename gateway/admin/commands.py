@@ -150,6 +150,12 @@ COMMANDS = (
         _at_once(Views.routes),
     ),
     Command(
+        "SHOW HEALTH",
+        "every database: who answers, its role, its lag",
+        views.HEALTH.columns,
+        _at_once(Views.health),
+    ),
+    Command(
         "SHOW CONFIG",
         "every setting with its default; secrets are hidden",
         views.CONFIG.columns,

@@ -14,8 +14,11 @@ from prometheus_client.registry import Collector
 
 from gateway.admin import version
 from gateway.admin.views import Views, longest_wait_s
+from gateway.health.state import Watched
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
+from gateway.router.positions import EndpointStatus
+from gateway.router.replicas import USABLE
 from gateway.router.topology import Snapshot
 from gateway.settings.shards import META
 
@@ -34,6 +37,7 @@ class WorkerCollector(Collector):
         yield from self._state()
         yield from self._clients()
         yield from self._pools()
+        yield from self._health()
         yield from self._directory()
 
     def _state(self) -> Iterator[Metric]:
@@ -86,6 +90,18 @@ class WorkerCollector(Collector):
             yield _filled(GaugeMetricFamily, gauge, groups)
         for counter in _POOL_COUNTERS:
             yield _filled(CounterMetricFamily, counter, groups)
+
+    def _health(self) -> Iterator[Metric]:
+        watched = list(self._views.watched())
+        for metric in _ENDPOINT_METRICS:
+            family = metric.family(
+                f"gateway_endpoint_{metric.name}", metric.help, labels=["endpoint", "industry"]
+            )
+            for one in watched:
+                value = metric.of(one)
+                if value is not None:
+                    family.add_metric([one.endpoint.name, one.shard.industry or META], value)
+            yield family
 
     def _directory(self) -> Iterator[Metric]:
         stats = self._views.context.directory.stats()
@@ -190,6 +206,71 @@ _POOL_COUNTERS = (
     _PoolMetric("lost", "Connections that the server ended.", lambda pool: pool.counters.lost),
     _PoolMetric("cleaned", "Servers cleaned after use.", lambda pool: pool.counters.cleaned),
     _PoolMetric("cancels", "Cancel requests sent on.", lambda pool: pool.counters.cancels),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _EndpointMetric:
+    """One figure of an endpoint; None where nothing is known."""
+
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily]
+    name: str
+    help: str
+    of: Callable[[Watched], float | None]
+
+
+def _of_look(
+    figure: Callable[[EndpointStatus], float | None],
+) -> Callable[[Watched], float | None]:
+    return lambda one: None if one.status is None else figure(one.status)
+
+
+_ENDPOINT_METRICS = (
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "up",
+        "1 while the database answers.",
+        _of_look(lambda look: float(look.reachable)),
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "primary",
+        "1 while the database says that it is a primary, 0 for a standby.",
+        _of_look(lambda look: None if look.in_recovery is None else float(not look.in_recovery)),
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "serves_reads",
+        "1 while a replica may serve reads of owners who have not written lately.",
+        lambda one: None if one.reads is None else float(one.reads == USABLE),
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "lag_seconds",
+        "How far behind its primary.",
+        lambda one: one.lag_s,
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "lag_bytes",
+        "Write-ahead log that is not replayed yet.",
+        lambda one: one.lag_bytes,
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "lsn_bytes",
+        "Position in the write-ahead log: written by a primary, replayed by a standby.",
+        _of_look(lambda look: look.lsn),
+    ),
+    _EndpointMetric(
+        CounterMetricFamily, "looks", "Looks at the database.", _of_look(lambda look: look.looks)
+    ),
+    _EndpointMetric(
+        CounterMetricFamily,
+        "look_failures",
+        "Looks that failed.",
+        _of_look(lambda look: look.failures),
+    ),
 )
 
 _TOTALS = {

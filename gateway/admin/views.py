@@ -16,9 +16,12 @@ from gateway.admin import version
 from gateway.admin.operator import Operator
 from gateway.admin.options import Option, options_of
 from gateway.admin.view import Cell, Row, View
+from gateway.health.lsn import lsn_text
+from gateway.health.state import Watched
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, ServerConnection
+from gateway.router.positions import EndpointStatus
 from gateway.router.topology import Endpoint, Industry, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
@@ -198,6 +201,15 @@ class _Place:
     endpoint: Endpoint
 
 
+def _of_look(cell: Callable[[EndpointStatus], Cell]) -> Callable[[Watched, float], Cell]:
+    """A column that endpoints which were not looked at have nothing in."""
+    return lambda one, now: None if one.status is None else cell(one.status)
+
+
+def _age_ms(status: EndpointStatus | None, now: float) -> int | None:
+    return None if status is None else int((now - status.looked_at) * 1000)
+
+
 ROUTES: View[_Place] = View(
     industry=lambda one, now: one.shard.industry,
     shard=lambda one, now: one.shard.name,
@@ -205,6 +217,22 @@ ROUTES: View[_Place] = View(
     endpoint=lambda one, now: one.endpoint.name,
     role=lambda one, now: one.endpoint.role,
     database=lambda one, now: place_of(one.endpoint),
+)
+
+HEALTH: View[Watched] = View(
+    endpoint=lambda one, now: one.endpoint.name,
+    database=lambda one, now: place_of(one.endpoint),
+    role=lambda one, now: one.endpoint.role,
+    state=lambda one, now: one.state,
+    reads=lambda one, now: one.reads,
+    lag_ms=lambda one, now: None if one.lag_s is None else int(one.lag_s * 1000),
+    lag_bytes=lambda one, now: one.lag_bytes,
+    lsn=_of_look(lambda look: None if look.lsn is None else lsn_text(look.lsn)),
+    timeline=_of_look(lambda look: look.timeline),
+    looked_ms=lambda one, now: _age_ms(one.status, now),
+    looks=_of_look(lambda look: look.looks),
+    failures=_of_look(lambda look: look.failures),
+    last_error=_of_look(lambda look: look.error or None),
 )
 
 CONFIG: View[Option] = View(
@@ -299,6 +327,15 @@ class Views:
     def routes(self) -> Iterator[Row]:
         """Every endpoint of the topology, by industry and shard."""
         return ROUTES.rows(self._places(), self.context.clock())
+
+    def health(self) -> Iterator[Row]:
+        """Every endpoint with what the latest look at it found."""
+        return HEALTH.rows(self.watched(), self.context.clock())
+
+    def watched(self) -> Iterator[Watched]:
+        """The same as values."""
+        context = self.context
+        return context.health.overview(context.snapshot.shards.values(), context.clock())
 
     def config(self) -> Iterator[Row]:
         """Every setting with its default; secrets are not shown."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from gateway.health.marks import Marks
 from gateway.router.positions import Address, EndpointStatus, PrimaryLog
@@ -14,13 +15,41 @@ from gateway.router.replicas import (
     Outstanding,
     choose,
     explain,
-    floor_of,
-    obstacle,
 )
 from gateway.router.topology import Endpoint, Shard
 from gateway.settings.model import ReadPolicy, Reads
 
 _PRIMARY = ReadPolicy.PRIMARY
+NEVER = 0.0
+"""The mark of whoever has never written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is known of an endpoint of a shard; None where nothing is.
+
+    ``reads`` is ``usable``, or why the endpoint serves no reads of owners who have not written
+    lately; None for the primary.
+    """
+
+    shard: Shard
+    endpoint: Endpoint
+    status: EndpointStatus | None
+    lag_s: float | None
+    lag_bytes: int | None
+    reads: str | None
+
+    @property
+    def state(self) -> str:
+        """``primary``, ``standby``, ``unreachable``, ``unknown`` or ``not looked at``."""
+        if self.status is None:
+            return "not looked at"
+        if not self.status.reachable:
+            return "unreachable"
+        return _ROLES[self.status.in_recovery]
+
+
+_ROLES = {True: "standby", False: "primary", None: "unknown"}
 
 
 class Health:
@@ -96,22 +125,20 @@ class Health:
         """Each replica of a shard, and ``usable`` or why it may not serve a read of ``owner``."""
         return list(explain(shard, self._rules[shard.industry], self._known(shard, owner, now)))
 
-    def usable(self, shard: Shard, replica: Endpoint, now: float) -> bool:
-        """Whether a replica serves reads of owners who have not written lately."""
-        rules = self._rules[shard.industry]
-        known = Known(self._statuses, self._logs.get(shard.primary.address), 0.0, now)
-        return obstacle(replica, rules, known, floor_of(rules, known)) is None
-
     def status(self, endpoint: Endpoint) -> EndpointStatus | None:
         """The latest look at an endpoint, None before the first one."""
         return self._statuses.get(endpoint.address)
 
-    def lag(self, shard: Shard, endpoint: Endpoint) -> tuple[float | None, int | None]:
-        """How far an endpoint is behind its primary, in seconds and in bytes; None: not known."""
-        status, log = self.status(endpoint), self._logs.get(shard.primary.address)
-        if status is None or status.lsn is None or log is None or status.timeline != log.timeline:
-            return None, None
-        return log.behind_s(status.lsn), max(0, log.head - status.lsn)
+    def overview(self, shards: Iterable[Shard], now: float) -> Iterator[Watched]:
+        """Every endpoint of these shards with what is known of it."""
+        for shard in shards:
+            log = self._logs.get(shard.primary.address)
+            known = Known(self._statuses, log, NEVER, now)
+            obstacles = dict(explain(shard, self._rules[shard.industry], known))
+            for endpoint in (shard.primary, *shard.replicas):
+                status = self._statuses.get(endpoint.address)
+                lag_s, lag_bytes = _lag(status, log)
+                yield Watched(shard, endpoint, status, lag_s, lag_bytes, obstacles.get(endpoint))
 
     def primaries(self, shard: Shard) -> Iterator[tuple[Endpoint, EndpointStatus]]:
         """The endpoints of a shard that say they are primaries; after a failover maybe two."""
@@ -123,3 +150,10 @@ class Health:
     def _known(self, shard: Shard, owner: str, now: float) -> Known:
         log = self._logs.get(shard.primary.address)
         return Known(self._statuses, log, self.marks.marked_at(owner), now)
+
+
+def _lag(status: EndpointStatus | None, log: PrimaryLog | None) -> tuple[float | None, int | None]:
+    """How far behind its primary, in seconds and bytes, where both are of one log."""
+    if status is None or status.lsn is None or log is None or status.timeline != log.timeline:
+        return None, None
+    return log.behind_s(status.lsn), max(0, log.head - status.lsn)

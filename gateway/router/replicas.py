@@ -72,6 +72,7 @@ class Known:
 BY_POLICY = "reads go to the primary by policy"
 NO_REPLICAS = "the shard has no replicas"
 FALLBACK = "no replica may serve this read now"
+USABLE = "usable"
 LEAST_BUSY = "the usable replica with the fewest outstanding requests"
 
 _HINT = "Try again, or let such reads go to the primary with reads.policy: prefer-replica."
@@ -104,11 +105,11 @@ def choose(
 
 
 def explain(shard: Shard, rules: Reads, known: Known) -> Iterator[tuple[Endpoint, str]]:
-    """Each replica with why it may not serve the read; ``usable`` for one that may."""
+    """Each replica with why it may not serve the read; `USABLE` for one that may."""
     floor = floor_of(rules, known)
     for replica in shard.replicas:
         found = obstacle(replica, rules, known, floor)
-        yield replica, "usable" if found is None else _words(found, replica, rules, known)
+        yield replica, USABLE if found is None else _words(found, replica, rules, known)
 
 
 def floor_of(rules: Reads, known: Known) -> Floor | None:

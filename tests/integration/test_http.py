@@ -107,7 +107,7 @@ async def test_names_have_units_and_labels_are_bounded(gateway: Gateway) -> None
     await connection.close()
     assert all(name.startswith(("gateway_", "process_")) for name, _ in samples)
     used = {label for _, labels in samples for label, _ in labels}
-    assert used <= {"pool", "industry", "state", "reason", "cache", "version", "build"}
+    assert used <= {"pool", "endpoint", "industry", "state", "reason", "cache", "version", "build"}
     values = {value for _, labels in samples for _, value in labels}
     assert not values & {login.user for login in gateway.provisioned.logins.values()}
 

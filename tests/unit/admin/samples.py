@@ -12,6 +12,8 @@ from gateway.admin.operator import Operator
 from gateway.admin.views import Views
 from gateway.directory.directory import Directory
 from gateway.errors import GatewayError, ShuttingDown
+from gateway.health.marks import Marks
+from gateway.health.state import Health
 from gateway.net.listener import Arrival
 from gateway.net.stream import MessageStream
 from gateway.pool.pool import Pool
@@ -21,16 +23,17 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.startup import PROTOCOL_3_0, StartupMessage
-from gateway.router.build import build_snapshot, credentials
+from gateway.router.build import build_snapshot, build_tables, credentials, owner_column
 from gateway.router.facts import FactsCache
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked, Route
 from gateway.router.topology import Shard
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
+from gateway.session.parents import Parents
 from gateway.session.registry import Registry
 from gateway.settings.dsn import parse
-from gateway.settings.effective import pool_limits
+from gateway.settings.effective import pool_limits, read_rules
 from gateway.settings.model import Settings
 
 SECRET = "kQ7vZr2mXw9"
@@ -78,6 +81,9 @@ def make_context(settings: Settings | None = None) -> Context:
         registry=Registry(),
         clock=lambda: NOW,
         mock_secret=b"",
+        health=Health(Marks.private(0.0)),
+        tables=build_tables(settings.routing),
+        parents=Parents(lambda: NOW, owner_column(settings.routing)),
     )
     limits = {
         endpoint.address: pool_limits(settings, shard.industry)
@@ -85,6 +91,10 @@ def make_context(settings: Settings | None = None) -> Context:
         for endpoint in (shard.primary, *shard.replicas)
     }
     context.pools.configure(credentials(settings), limits, settings.operator_role)
+    rules = {
+        shard.industry: read_rules(settings, shard.industry) for shard in snapshot.shards.values()
+    }
+    context.health.configure(rules, set(limits))
     return context
 
 
