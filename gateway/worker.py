@@ -87,6 +87,7 @@ class Worker:
             parents=Parents(monotonic, owner_column(settings.routing)),
         )
         self._prober = Prober(self.context.health, monotonic)
+        self.context.pools.on_vacate = self._prober.vacate
         self._configure_pools()
         self._doorkeeper = Doorkeeper(self.context)
         self.views = Views(self.context, self.reload, self.state)

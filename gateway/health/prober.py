@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _JITTER = 0.1
 _MISSED_LOOKS = 3
+_REST_S = 2.0
 """A status is good for so many pauses, and one look's time."""
 
 # PostgreSQL answers, and yet it is not there for anybody: it starts, stops or crashed.
@@ -92,6 +93,12 @@ class Prober:
             self._watches[address] = watch
             watch.start()
 
+    def vacate(self, database: str) -> None:
+        """Leaves a database for a while that somebody wants for himself."""
+        for watch in self._watches.values():
+            if watch.dsn.database == database:
+                watch.rest()
+
     async def close(self) -> None:
         """Ends all watches and their connections."""
         watches, self._watches = list(self._watches.values()), {}
@@ -135,6 +142,11 @@ class Watch:
         """Begins to look."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def rest(self) -> None:
+        """Ends the connection, and begins anew later."""
+        self.close()
+        self._task = asyncio.get_running_loop().create_task(self._run(after_s=_REST_S))
+
     def close(self) -> None:
         """Ends it; nothing is recorded from here on."""
         if self._task is not None:
@@ -147,7 +159,8 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _run(self) -> None:
+    async def _run(self, after_s: float = 0.0) -> None:
+        await asyncio.sleep(after_s)
         while True:
             self._lost.clear()
             status = await self._look()

@@ -47,6 +47,8 @@ _OUTSIDE_WAIT_S = 1.0
 
 
 _SHUT_POLL_MS = 10
+_VACATED_S = 2.0
+"""How long nothing is opened in a database that somebody wants for himself."""
 
 
 class Waiter(Hashable, Protocol):
@@ -303,6 +305,15 @@ class Pool:
             if over > 0 or now - server.used_at >= _LEND_AFTER_S:
                 self._close(server)
                 over -= 1
+
+    def vacate(self) -> None:
+        """Leave the database: what is idle now, the rest as it comes free."""
+        self._retry_at = max(self._retry_at, self._clock() + _VACATED_S)
+        for state in (ServerState.BUSY, ServerState.CLEANING):
+            for server in self.core.servers(state):
+                server.life_ends_at = 0.0
+        for server in self.core.servers(ServerState.IDLE):
+            self._close(server)
 
     def retire(self) -> None:
         """Take no new clients; close every server as it comes free."""

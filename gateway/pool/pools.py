@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gateway.clock import Clock
@@ -25,6 +25,8 @@ class Pools:
 
     def __init__(self, clock: Clock, open_purse: OpenPurse = alone) -> None:
         self._clock = clock
+        self.on_vacate: Callable[[str], None] | None = None
+        """Who else is to leave a database that `vacate` names."""
         self._open_purse = open_purse
         self._purses: dict[PoolKey, Purse] = {}
         self._pools: dict[PoolKey, Pool] = {}
@@ -71,6 +73,17 @@ class Pools:
         if listening is None:
             listening = self._listening[pool] = Listening(pool)
         return listening
+
+    def vacate(self, database: str) -> None:
+        """Leave a database, wherever it is, that can't be dropped while somebody is connected.
+
+        PostgreSQL waits a few seconds for those who are about to go.
+        """
+        for pool in self:
+            if pool.dsn.database == database:
+                pool.vacate()
+        if self.on_vacate is not None:
+            self.on_vacate(database)
 
     def tick(self) -> None:
         """Upkeep of every pool."""

@@ -307,6 +307,28 @@ def _ddl(x: Extractor, body: Tree, scope: Scope) -> None:
     _objects(x, body, body.get("oncommit"))
 
 
+def _database(x: Extractor, body: Tree, scope: Scope) -> None:
+    """DROP DATABASE, ALTER DATABASE ... SET TABLESPACE among others."""
+    _named_effect(x, body["dbname"], Effect.ALONE)
+
+
+def _create_database(x: Extractor, body: Tree, scope: Scope) -> None:
+    """The template is copied, which nobody else may use meanwhile."""
+    options = [option["DefElem"] for option in body.get("options", ())]
+    templates = [one["arg"]["String"]["sval"] for one in options if _is_template(one)]
+    _named_effect(x, templates[-1] if templates else "template1", Effect.ALONE)
+
+
+def _is_template(option: Tree) -> bool:
+    return option["defname"] == "template" and "String" in option.get("arg", ())
+
+
+def _rename(x: Extractor, body: Tree, scope: Scope) -> None:
+    _ddl(x, body, scope)
+    if body["renameType"] == "OBJECT_DATABASE":
+        _named_effect(x, body["subname"], Effect.ALONE)
+
+
 def _create_function(x: Extractor, body: Tree, scope: Scope) -> None:
     """A function in C has its library loaded at once, as LOAD does."""
     _ddl(x, body, scope)
@@ -380,10 +402,10 @@ _DDL: Final = names(
     CreatePLangStmt CreateRoleStmt AlterRoleStmt AlterRoleSetStmt DropRoleStmt CreateSeqStmt
     AlterSeqStmt DefineStmt CreateDomainStmt CreateOpClassStmt CreateOpFamilyStmt AlterOpFamilyStmt
     CommentStmt SecLabelStmt IndexStmt CreateStatsStmt AlterStatsStmt CreateFunctionStmt
-    AlterFunctionStmt RenameStmt AlterObjectDependsStmt AlterObjectSchemaStmt AlterOwnerStmt
+    AlterFunctionStmt AlterObjectDependsStmt AlterObjectSchemaStmt AlterOwnerStmt
     AlterOperatorStmt AlterTypeStmt RuleStmt CompositeTypeStmt CreateEnumStmt CreateRangeStmt
-    AlterEnumStmt CreatedbStmt AlterDatabaseStmt AlterDatabaseRefreshCollStmt AlterDatabaseSetStmt
-    DropdbStmt AlterSystemStmt RefreshMatViewStmt CreateConversionStmt CreateCastStmt
+    AlterEnumStmt AlterDatabaseRefreshCollStmt AlterDatabaseSetStmt
+    AlterSystemStmt RefreshMatViewStmt CreateConversionStmt CreateCastStmt
     CreateTransformStmt ReassignOwnedStmt AlterTSDictionaryStmt AlterTSConfigurationStmt
     CreatePublicationStmt AlterPublicationStmt CreateSubscriptionStmt AlterSubscriptionStmt
     DropSubscriptionStmt
@@ -397,6 +419,7 @@ _NOT_KNOWN: Final[tuple[Verb, _Visitor]] = (Verb.UNKNOWN, Extractor.unknown)
 _STATEMENTS: Final[Mapping[str, tuple[Verb, _Visitor]]] = {
     **dict.fromkeys(_DDL, (Verb.DDL, _ddl)),
     **dict.fromkeys(_UTILITIES, (Verb.UTILITY, _ddl)),
+    "AlterDatabaseStmt": (Verb.DDL, _database),
     "AlterExtensionContentsStmt": (Verb.DDL, _opaque),
     "AlterExtensionStmt": (Verb.DDL, _opaque),
     "AlterTableStmt": (Verb.DDL, _alter_table),
@@ -407,6 +430,7 @@ _STATEMENTS: Final[Mapping[str, tuple[Verb, _Visitor]]] = {
     "CreateExtensionStmt": (Verb.DDL, _opaque),
     "CreateFunctionStmt": (Verb.DDL, _create_function),
     "CreateTableAsStmt": (Verb.DDL, _create_as),
+    "CreatedbStmt": (Verb.DDL, _create_database),
     "DeallocateStmt": (Verb.DEALLOCATE, _deallocate),
     "DeclareCursorStmt": (Verb.DECLARE, _declare),
     "DeleteStmt": (Verb.DELETE, Extractor.delete),
@@ -414,6 +438,7 @@ _STATEMENTS: Final[Mapping[str, tuple[Verb, _Visitor]]] = {
     "DoStmt": (Verb.DO, _opaque),
     "DropOwnedStmt": (Verb.DDL, _drop_owned),
     "DropStmt": (Verb.DDL, _drop),
+    "DropdbStmt": (Verb.DDL, _database),
     "ExecuteStmt": (Verb.EXECUTE, _execute),
     "ExplainStmt": (Verb.EXPLAIN, _explain),
     "FetchStmt": (Verb.FETCH, _cursor),
@@ -424,6 +449,7 @@ _STATEMENTS: Final[Mapping[str, tuple[Verb, _Visitor]]] = {
     "MergeStmt": (Verb.MERGE, Extractor.merge),
     "NotifyStmt": (Verb.NOTIFY, _notify),
     "PrepareStmt": (Verb.PREPARE, _prepare),
+    "RenameStmt": (Verb.DDL, _rename),
     "SelectStmt": (Verb.SELECT, Extractor.select),
     "TransactionStmt": (Verb.UNKNOWN, _transaction_statement),
     "TruncateStmt": (Verb.TRUNCATE, _ddl),

@@ -454,6 +454,10 @@ class ClientSession(asyncio.Protocol):
             for one in facts.statements:
                 if one.effects & Effect.ALONE and one.name is not None:
                     self._context.pools.vacate(one.name)
+        if facts.effects & Effect.ALONE and self.login.kind is LoginKind.OPERATOR:
+            for one in facts.statements:
+                if one.effects & Effect.ALONE and one.name is not None:
+                    self._context.pools.vacate(one.name)
         if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
             self._pool.notifiers[self.server.pid] = self.number
 
