@@ -32,6 +32,9 @@ _FAILED = ord("E")
 _FLUSH = messages.message(b"H")
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _SHORT_BYTES = 512
+_DRAWS_ALONE = 16
+"""So often a client that has not asked for currval yet draws from sequences on a server that has
+forgotten others' draws: it may be one that asks, and then is told of its own."""
 _ENCODINGS_WITH_BACKSLASHES = frozenset(
     [b"SJIS", b"SHIFT_JIS_2004", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB"]
 )
@@ -57,6 +60,7 @@ class Outbound:
 
     __slots__ = (
         "_await_executes",
+        "_draws_alone",
         "_facts",
         "_holdings",
         "_listens",
@@ -99,6 +103,8 @@ class Outbound:
         self._await_executes = False
         """A statement of this transaction may ask for copy data, for all that is known, or make
         the server forget what it has prepared: each Execute is answered before the next message."""
+        self._draws_alone = _DRAWS_ALONE
+        """How many draws from sequences may still be kept apart from others' on trust."""
         self.translator: Translator
         self.guard: Guard | None = None
         self.preamble = b""
@@ -228,8 +234,9 @@ class Outbound:
                 self._holdings.effects |= Effect.LOAD
                 server.tainted = True
         if not facts.read_only and may_draw(facts):
-            if self._holdings.reads_sequences and not before:
+            if not before and (self._holdings.reads_sequences or self._draws_alone):
                 before = self._without_foreign_sequences(server)
+                self._draws_alone -= bool(before and self._draws_alone)
             server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)

@@ -49,3 +49,20 @@ async def test_trap_currval_knows_what_its_client_drew_and_nothing_else(gateway:
                 one.execute("DROP SEQUENCE ones, twos")
 
     await asyncio.to_thread(scenario)
+
+
+async def test_trap_currval_knows_what_a_columns_default_drew(gateway: Gateway) -> None:
+    """The first to ask, too: nothing has told before that clients of this login do."""
+
+    def scenario() -> None:
+        with _connect(gateway) as one, _connect(gateway) as two:
+            one.execute("CREATE TABLE drawn (id serial, by_whom text)")
+            try:
+                one.execute("INSERT INTO drawn (by_whom) VALUES ('one')")
+                two.execute("INSERT INTO drawn (by_whom) VALUES ('two')")
+                assert _value(two, "SELECT currval('drawn_id_seq')") == 2
+                assert _value(two, "SELECT lastval()") == 2
+            finally:
+                two.execute("DROP TABLE drawn")
+
+    await asyncio.to_thread(scenario)
