@@ -72,6 +72,7 @@ typed; `gateway check-config FILE` checks it as the gateway does.
 | `GATEWAY_LISTEN_HOST` | as `listen.host` |
 | `GATEWAY_LISTEN_PORT` | as `listen.port` |
 | `GATEWAY_HTTP_PORT` | as `http.port` |
+| `GATEWAY_WORKERS` | as `workers` |
 
 Today's industries are {", ".join(INDUSTRIES)}. An empty variable counts as not set.
 """
@@ -149,6 +150,8 @@ def _type(kind: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return " or ".join(_type(part, defs) for part in kind["anyOf"])
     if "$ref" in kind:
         return _type(defs[kind["$ref"].rpartition("/")[2]], defs)
+    if "const" in kind:
+        return f"`{kind['const']}`"
     if "enum" in kind:
         return ", ".join(f"`{word}`" for word in kind["enum"])
     if kind["type"] == "array":

@@ -23,10 +23,11 @@ _URL = re.compile(
     PREFIX + r"(?P<name>[A-Za-z_][A-Za-z0-9_]*?)(_(?P<shard>[1-9][0-9]{0,3}))?"
     r"(?P<replica>_REPLICA(_(?P<number>[1-9][0-9]{0,3}))?)?"
 )
-_OPTIONS: Mapping[str, tuple[str, str]] = {
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "GATEWAY_LISTEN_HOST": ("listen", "host"),
     "GATEWAY_LISTEN_PORT": ("listen", "port"),
     "GATEWAY_HTTP_PORT": ("http", "port"),
+    "GATEWAY_WORKERS": ("workers",),
 }
 
 
@@ -86,11 +87,14 @@ class _Reader:
         self._variables.value["industries"] = {
             name: {"shards": self._shards(name, shards)} for name, shards in databases.items()
         }
-        for variable, (section, option) in _OPTIONS.items():
+        for variable, path in _OPTIONS.items():
             if variable in self._given:
-                text = self._text((section, option), variable)
-                self._variables.value.setdefault(section, {})[option] = typed(text or "")
-                self._variables.texts[section, option] = text or ""
+                text = self._text(path, variable)
+                block = self._variables.value
+                for section in path[:-1]:
+                    block = block.setdefault(section, {})
+                block[path[-1]] = typed(text or "")
+                self._variables.texts[path] = text or ""
         return self._variables
 
     def _databases(self) -> dict[str, dict[int, _Database]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
 from gateway.settings import dsn
@@ -48,11 +48,25 @@ def _usable_url(url: SecretStr) -> SecretStr:
     return url
 
 
+WORKERS_MAX = 63
+"""Workers of one gateway; a client's number has room for so many."""
+
+AUTO = 0
+"""``workers: auto``."""
+
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_usable_url)]
+WorkerCount = Annotated[
+    int,
+    Field(ge=0, le=WORKERS_MAX),
+    BeforeValidator(
+        lambda value: AUTO if value == "auto" else value,
+        json_schema_input_type=Annotated[int, Field(ge=0, le=WORKERS_MAX)] | Literal["auto"],
+    ),
+]
 
 
 class Section(BaseModel):
@@ -435,6 +449,16 @@ class Routing(Section):
 class Settings(Section):
     """The whole file."""
 
+    workers: WorkerCount = Field(
+        1,
+        description="Processes that share the port, all bounds and the console: a number, or auto"
+        " (or 0) for one per core.",
+    )
+    runtime_dir: str | None = Field(
+        None,
+        description="Folder where several workers and their supervisor meet, and nobody else may"
+        " enter; one below $RUNTIME_DIRECTORY, or the folder for temporary files, when empty.",
+    )
     listen: Listen = Field(
         default_factory=Listen, description="Where clients connect, and how many may."
     )
