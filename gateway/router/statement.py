@@ -99,8 +99,6 @@ class Effect(IntFlag):
     """Can't be told: DO, CALL, functions that aren't PostgreSQL's own, texts not parsed."""
     ALONE = 1 << 25
     """Nobody may be connected to the database that it names: it drops, renames or copies it."""
-    ALONE = 1 << 25
-    """Nobody may be connected to the database that it names: it drops, renames or copies it."""
 
 
 @dataclass(frozen=True, slots=True)
