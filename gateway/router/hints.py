@@ -14,8 +14,10 @@ from urllib.parse import unquote
 from gateway.errors import NoRoute
 from gateway.router import sqlparse
 
-KEYS: Final = frozenset(("owner", "industry", "role"))
+KEYS: Final = frozenset(("owner", "industry", "role", "source"))
 """Hints that take a value. Other keys (traceparent, framework, ...) are somebody else's."""
+SOURCE: Final = "source"
+"""Of a scattered read: the name of a column that says where each row is from."""
 SCATTER: Final = "scatter"
 """The hint without a value; in the answer its value is empty."""
 TRAILING_TEXT_BYTES_MAX: Final = 1 << 20

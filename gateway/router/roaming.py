@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.errors import NoRoute, NotPermitted, UnknownDatabase
 from gateway.router.demand import Demand, ParentKey
-from gateway.router.identity import Grant, Login, Owner
+from gateway.router.identity import Grant, Login, LoginKind, Owner
 from gateway.router.route import NeedOwner, Outcome, Reject, Route, home_of, outside_topology
 from gateway.router.tables import Place
 from gateway.router.topology import Shard, Snapshot
@@ -30,6 +30,10 @@ class Said:
     industry: str | None = None
     role: str | None = None
     source: str = ""
+    scatter: bool = False
+    """The statement asks for all databases at once."""
+    column: str = ""
+    """And for a column of this name that says where each row is from."""
 
 
 SAID_NOTHING = Said()
@@ -185,6 +189,27 @@ def _industry(snapshot: Snapshot, login: Login, name: str, known: Known) -> Outc
         )
     shard = industry.shards[0]
     return Route(shard, shard.primary, f"industry {industry.name}")
+
+
+def scattered(
+    snapshot: Snapshot, login: Login, industry: str | None, grants: tuple[Grant, ...] | None
+) -> list[Shard] | NeedOwner | Reject:
+    """The databases that a scattered read is asked of, each place once.
+
+    ``grants`` count for service logins.
+    """
+    chosen = list(snapshot.industries.values())
+    if industry is not None:
+        chosen = [one for one in chosen if one.name == industry.upper()]
+        if not chosen:
+            return Reject(UnknownDatabase(f'industry "{industry}" does not exist'))
+    if login.kind is LoginKind.SERVICE:
+        if grants is None:
+            return NeedOwner("")
+        if not any(grant.covers_all for grant in grants):
+            return Reject(NotPermitted(f'service login "{login.name}" may not act for all owners'))
+    places = {shard.primary.address: shard for one in chosen for shard in reversed(one.shards)}
+    return sorted(places.values(), key=lambda shard: shard.name)
 
 
 def _first(snapshot: Snapshot) -> Shard:

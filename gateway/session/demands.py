@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
 from gateway.router.facts import StatementFacts
-from gateway.router.hints import hint
+from gateway.router.hints import SCATTER, SOURCE, hint
 from gateway.router.roaming import SAID_NOTHING, Said
 from gateway.router.tables import PUBLIC, search_path
 from gateway.session.context import Context
@@ -92,4 +92,11 @@ def said_in(text: bytes) -> Said:
     found = hint(text) if has_comment(text) else None
     if not found:
         return SAID_NOTHING
-    return Said(found.get("owner"), found.get("industry"), found.get("role"), "comment")
+    return Said(
+        found.get("owner"),
+        found.get("industry"),
+        found.get("role"),
+        "comment",
+        SCATTER in found,
+        found.get(SOURCE, ""),
+    )

@@ -33,6 +33,7 @@ from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
 from gateway.session.roaming_client import RoamingSession
+from gateway.session.scattering_client import ScatteringSession
 from gateway.session.state import (
     Settings,
     custom_names,
@@ -143,8 +144,7 @@ class Doorkeeper:
         arrival = admission.arrival
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
-        service = admission.login.kind is LoginKind.SERVICE
-        session = (RoamingSession if service else ClientSession)(
+        session = _SESSIONS[admission.login.kind](
             self._context,
             arrival.stream.transport,
             admission.login,
@@ -220,6 +220,13 @@ class Doorkeeper:
             return outcome.endpoint
         assert isinstance(outcome, Reject)
         raise outcome.error
+
+
+_SESSIONS = {
+    LoginKind.OWNER: ClientSession,
+    LoginKind.SERVICE: RoamingSession,
+    LoginKind.OPERATOR: ScatteringSession,
+}
 
 
 async def _try_settings(pool: Pool, settings: Settings) -> Hello:

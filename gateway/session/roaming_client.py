@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.errors import GatewayError, NoRoute, ServerSaid, ServerUnavailable
-from gateway.pool.prepared import IN_DOUBT, Statement
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
@@ -19,20 +18,21 @@ from gateway.router.identity import Login
 from gateway.router.roaming import NeedParent
 from gateway.router.route import Asked, NeedOwner, Reject, Route
 from gateway.router.values import Incomplete
-from gateway.session.client import ClientSession, Phase
+from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.gate import GATHER_MAX_BYTES, Gate, Objection, Stop
 from gateway.session.raising import raise_sql
 from gateway.session.roaming import Roaming
+from gateway.session.scattering_client import ScatteringSession
 from gateway.session.state import Settings
-from gateway.session.unit import Ask, Reader, Unit
+from gateway.session.unit import Ask
 
 _FAILED = ord("E")
 _QUERY = ord("Q")
 _READY = ord("Z")
 
 
-class RoamingSession(ClientSession):
+class RoamingSession(ScatteringSession):
     """A service login's client after its login."""
 
     def __init__(
@@ -62,8 +62,6 @@ class RoamingSession(ClientSession):
             application=application,
         )
         self._roaming = Roaming(context, login, asked, self.holdings)
-        self._reader = Reader(context.facts, parameters, self._prepared)
-        self._unit = Unit()
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate
 
@@ -95,6 +93,8 @@ class RoamingSession(ClientSession):
 
     def _seek(self) -> None:
         """The unit itself says where it goes."""
+        if b"scatter" in self._inbox.data and self._scatters():
+            return
         self.phase = Phase.SEEKING
         self.active_at = self._context.clock()
         try:
@@ -178,12 +178,6 @@ class RoamingSession(ClientSession):
         return on_answer
 
     # --- linked: what may pass ---
-
-    def _prepared(self, name: bytes) -> Statement | None:
-        """What the client has prepared under a name."""
-        if name.decode("utf-8", "surrogateescape") in self.holdings.sql_prepared:
-            return IN_DOUBT
-        return self._outbound.translator.statement(name)
 
     def _check(self, ask: Ask) -> Objection | None:
         """What stands against sending a statement to our server."""

@@ -1,0 +1,171 @@
+"""A client whose reads may go to several databases at once: operators, and service logins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.errors import GatewayError, NoRoute
+from gateway.pool.prepared import IN_DOUBT, Statement
+from gateway.protocol import messages
+from gateway.router.identity import Grant, Login, LoginKind
+from gateway.router.roaming import SAID_NOTHING, Said, scattered
+from gateway.router.route import Asked, NeedOwner, Reject
+from gateway.router.topology import Shard
+from gateway.session.client import ClientSession, Phase
+from gateway.session.context import Context
+from gateway.session.demands import has_comment, said_in
+from gateway.session.merge import Merge
+from gateway.session.scatter import Scatter, possible
+from gateway.session.state import Settings
+from gateway.session.unit import Ask, Reader, Unit
+
+
+class ScatteringSession(ClientSession):
+    """An operator's client after its login; the base of a service login's."""
+
+    def __init__(
+        self,
+        context: Context,
+        transport: asyncio.Transport,
+        login: Login,
+        asked: Asked,
+        *,
+        number: int,
+        secret: bytes,
+        startup_settings: Settings,
+        parameters: dict[bytes, bytes],
+        peer: str,
+        application: str,
+    ) -> None:
+        super().__init__(
+            context,
+            transport,
+            login,
+            asked,
+            number=number,
+            secret=secret,
+            startup_settings=startup_settings,
+            parameters=parameters,
+            peer=peer,
+            application=application,
+        )
+        self._reader = Reader(context.facts, parameters, self._prepared)
+        self._unit = Unit()
+        self._scatter: Scatter | None = None
+
+    def _prepared(self, name: bytes) -> Statement | None:
+        """What the client has prepared under a name."""
+        if name.decode("utf-8", "surrogateescape") in self.holdings.sql_prepared:
+            return IN_DOUBT
+        return self._outbound.translator.statement(name)
+
+    def _seek(self) -> None:
+        if b"scatter" not in self._inbox.data:
+            super()._seek()
+            return
+        self._unit = self._reader.unit(self._inbox.data)
+        if not self._scatters():
+            super()._seek()
+
+    def _scatters(self) -> bool:
+        """Whether the unit at the front asks for all databases; it is then under way."""
+        try:
+            said = _scatter_of(self._unit.asks)
+            if not said.scatter:
+                return False
+            self.phase = Phase.SEEKING
+            self._check_scatter(self._unit)
+        except GatewayError as error:
+            self._refuse_unit(error)
+            return True
+        self._scatter_as(said, self._grants())
+        return True
+
+    def _scatter_as(self, said: Said, grants: tuple[Grant, ...] | None) -> None:
+        chosen = scattered(self._context.snapshot, self.login, said.industry, grants)
+        if isinstance(chosen, Reject):
+            self._refuse_unit(chosen.error)
+        elif isinstance(chosen, NeedOwner):
+            self._spawn(self._learn_grants(said))
+        else:
+            self._ask_all(chosen, said.column)
+
+    def _grants(self) -> tuple[Grant, ...] | None:
+        if self.login.kind is not LoginKind.SERVICE:
+            return ()
+        return self._context.directory.peek_grants(self.login.name)
+
+    async def _learn_grants(self, said: Said) -> None:
+        try:
+            grants = await self._context.directory.grants(self.login.name)
+        except GatewayError as error:
+            self._task = None
+            self._refuse_unit(error)
+            return
+        self._task = None
+        self._scatter_as(said, grants)
+
+    def _check_scatter(self, unit: Unit) -> None:
+        """Raises NoRoute for what can't be asked of several databases."""
+        if self._ready() != messages.READY_IDLE:
+            raise NoRoute("a transaction stays in one database: no scattered reads in it")
+        if not unit.ends_ready or not possible(self._inbox.data[: unit.size]):
+            raise NoRoute(
+                "only a query by itself can be scattered",
+                hint="Send it in one piece, and without a name when it is prepared.",
+            )
+        if not all(ask.facts.known and ask.facts.read_only for ask in unit.asks):
+            raise NoRoute("only a statement that provably reads can be scattered")
+
+    def _ask_all(self, shards: Sequence[Shard], column: str) -> None:
+        pools, operator = self._context.pools, self.login.kind is LoginKind.OPERATOR
+        self._scatter = Scatter(
+            self._inbox.data[: self._unit.size],
+            self.holdings.settings,
+            Merge([shard.name for shard in shards], column),
+            self._transport.write,
+            self._gathered,
+        )
+        chosen = [pools.get(shard.primary, operator=operator) for shard in shards]
+        self._scatter.begin(chosen, self.number)
+
+    def _gathered(self) -> None:
+        """All databases have answered."""
+        self._scatter = None
+        self.phase = Phase.IDLE
+        self._inbox.data = self._inbox.data[self._unit.size :]
+        self.transactions += 1
+        self._context.counters.transactions += 1
+        self._transport.write(self._ready())
+        self._go_on()
+
+    # --- as long as it runs ---
+
+    def cancel(self) -> asyncio.Task[None] | None:
+        if self._scatter is None:
+            return super().cancel()
+        self._scatter.cancel()
+        return None
+
+    def _stop_seeking(self) -> None:
+        super()._stop_seeking()
+        scatter, self._scatter = self._scatter, None
+        if scatter is not None:
+            scatter.abandon()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._scatter is not None:
+            self._scatter.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._scatter is not None:
+            self._scatter.resume()
+
+
+def _scatter_of(asks: Sequence[Ask]) -> Said:
+    """What comments say of scattering. Raises NoRoute."""
+    said = [said_in(ask.text) for ask in asks if has_comment(ask.text)]
+    return next((one for one in said if one.scatter), SAID_NOTHING)
