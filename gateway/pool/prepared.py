@@ -23,15 +23,31 @@ _ESCAPES_ALLOWED = ("standard_conforming_strings", "off")
 """A backslash in '...' is then an escape, which the scanner of facts does not assume."""
 
 
+class Described:
+    """The columns of a statement as its clients know them, and whether they still hold.
+
+    ``checked_at`` is `Schema.changes` when they were last seen; ``changed``: they were others.
+    """
+
+    __slots__ = ("changed", "checked_at", "columns")
+
+    def __init__(self, columns: int, checked_at: int) -> None:
+        self.columns = columns
+        self.checked_at = checked_at
+        self.changed = False
+
+
 class Statement:
     """A text with its parameter types. ``body`` is a Parse message's, from the text on."""
 
-    __slots__ = ("__weakref__", "body", "facts", "name")
+    __slots__ = ("__weakref__", "body", "described", "facts", "name")
 
     def __init__(self, name: bytes, body: bytes, facts: Facts) -> None:
         self.name = name
         self.body = body
         self.facts = facts
+        self.described: dict[Schema, Described] = {}
+        """What it returns, by the tables it was prepared for."""
 
     def parse_message(self, name: bytes) -> bytes:
         """The Parse that makes it known to a server under ``name``."""

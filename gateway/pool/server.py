@@ -383,10 +383,10 @@ class ServerConnection(asyncio.Protocol):
                 start = following
                 if self.client is not None:
                     self.client.server_notified(data[pos + HEADER_BYTES : following])
-            elif tag == _E and head is not None and head.renamed is not None:
+            elif tag == _E and head is not None and (head.renamed is not None or head.error):
                 self._forward(data, start, pos)
                 start = following
-                error = _renamed(data[pos + HEADER_BYTES : following], head.renamed)
+                error = _reworded(data[pos + HEADER_BYTES : following], head)
                 self._forward(error, 0, len(error))
                 self._observe(tag, data, pos, following)
             else:
@@ -501,7 +501,10 @@ class ServerConnection(asyncio.Protocol):
         self.replies.on_reply(replies.CLOSE)
 
     def _on_description(self, tag: int, body: bytes) -> None:
+        head = self.replies.head
         self.replies.on_reply(replies.DESCRIBE)
+        if head is not None and head.on_message is not None and not head.silent:
+            head.on_message(tag, body)
 
     def _on_copy_in(self, tag: int, body: bytes) -> None:
         self.replies.on_copy_in()
@@ -516,9 +519,11 @@ class ServerConnection(asyncio.Protocol):
         raise ProtocolViolation(f"the server sent a message of type 0x{tag:02x} after its login")
 
 
-def _renamed(body: bytes, names: tuple[bytes, bytes]) -> bytes:
-    """An ErrorResponse that calls something by the client's name for it."""
-    before, after = names
+def _reworded(body: bytes, head: Expected) -> bytes:
+    """An ErrorResponse that calls something by the client's name for it, or is another one."""
+    if head.renamed is None:
+        return head.error
+    before, after = head.renamed
     return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 
 

@@ -33,10 +33,12 @@ class Expected:
     ``on_message(tag, body)`` gets each message of a silent query's answer; ``on_failed()`` is
     called when the message failed, or was skipped because one before it did; ``reply`` is what a
     SYNTHETIC entry tells the client, and ``on_turn()`` is called then; ``renamed`` is a name that
-    the server has for something, and the client's own for it, which an error is to tell.
+    the server has for something, and the client's own for it, which an error is to tell; ``error``
+    is what the client is told in place of an error. Of a Describe that is not silent,
+    ``on_message`` gets the end of the answer.
     """
 
-    __slots__ = ("kind", "on_failed", "on_message", "on_turn", "renamed", "reply", "silent")
+    __slots__ = ("error", "kind", "on_failed", "on_message", "on_turn", "renamed", "reply", "silent")
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Expected:
         on_turn: Callable[[], None] | None = None,
         reply: bytes = b"",
         renamed: tuple[bytes, bytes] | None = None,
+        error: bytes = b"",
     ) -> None:
         self.kind = kind
         self.silent = silent
@@ -56,6 +59,7 @@ class Expected:
         self.on_turn = on_turn
         self.reply = reply
         self.renamed = renamed
+        self.error = error
 
     def fail(self) -> None:
         """This message had no effect."""

@@ -145,8 +145,8 @@ class Outbound:
                 break
             try:
                 instead = handler(self, server, data[pos:following], size)
-            except InDoubt:
-                changed += (data[done:pos], _FLUSH)
+            except InDoubt as doubt:
+                changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos
                 self._wait(server)
                 continue

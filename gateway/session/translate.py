@@ -25,9 +25,13 @@ from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect, Facts, StatementFacts, Verb
+from gateway.session.described import STALE, STALE_ERROR, describe_anew, describe_of
 
 _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
+_DESCRIBE_UNNAMED_BYTES = HEADER_BYTES + 2
+_STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
+_STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
 
 
 Heed = Callable[[ServerConnection, Facts], bytes]
@@ -40,7 +44,14 @@ class TooManyStatements(GatewayError):
 
 
 class InDoubt(Exception):
-    """What a message means depends on an answer that is still under way; nothing was booked."""
+    """What a message means depends on an answer that is still under way; it was not booked.
+
+    ``before`` is to be sent now, and was booked.
+    """
+
+    def __init__(self, before: bytes = b"") -> None:
+        super().__init__()
+        self.before = before
 
 
 class Translator:
@@ -52,6 +63,7 @@ class Translator:
 
     __slots__ = (
         "_binds",
+        "_bound",
         "_changing",
         "_heed",
         "_maximum",
@@ -71,6 +83,8 @@ class Translator:
         """Some statement that was parsed may name an owner."""
         self._binds: dict[bytes, tuple[Statement, Expected]] = {}
         """What to expect of a Bind of each name."""
+        self._bound: Statement | None = None
+        """Behind the unnamed portal."""
         self._changing: dict[bytes, int] = {}
         """In which batch a name was last prepared or closed, as long as that may fail."""
 
@@ -181,7 +195,10 @@ class Translator:
         _, at = messages.read_cstring(message, HEADER_BYTES)
         name, following = messages.read_cstring(message, at)
         before, real = self._resolve(server, name)
-        server.replies.expect(self._bind_of(name))
+        statement = self._named.get(name) if name else self._unnamed.statement
+        if at == HEADER_BYTES + 1:
+            self._bound = statement
+        server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(statement, name))
         if real == name:
             return before + message if before else None
         portal = message[HEADER_BYTES:at]
@@ -192,11 +209,13 @@ class Translator:
     def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Describe of a statement or a portal."""
         if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S":
-            server.replies.expect(replies.CLIENT_DESCRIBE)
+            bound = self._bound if len(message) == _DESCRIBE_UNNAMED_BYTES else None
+            server.replies.expect(describe_of(server, bound))
             return None
         name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
         before, real = self._resolve(server, name)
-        server.replies.expect(replies.CLIENT_DESCRIBE)
+        statement = self._named.get(name) if name else self._unnamed.statement
+        server.replies.expect(_STALE_DESCRIBE if real is STALE else describe_of(server, statement))
         return before + messages.message(b"D", b"S" + real + b"\0")
 
     def close(self, server: ServerConnection, message: bytes) -> bytes | None:
@@ -291,15 +310,30 @@ class Translator:
     def _resolve(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
         """What to send before a message that names a statement, and the server's name for it."""
         if not name:
-            return self._resolve_unnamed(server), b""
+            return self._resolve_unnamed(server)
         statement = self._named.get(name)
         if statement is None:
             self._known(server, name)
             return self._resolve_unknown(server, name)
+        missing = not server.prepared.has(statement)
+        if missing and self._outdated(server, statement):
+            return b"", STALE
         before = self._heed(server, statement.facts)
-        if not server.prepared.has(statement):
+        if missing:
             before += _send_parse(server, statement, silent=True)
         return before, statement.name
+
+    def _outdated(self, server: ServerConnection, statement: Statement) -> bool:
+        """Whether tables have changed so that a server that knew the statement would refuse it.
+
+        Raises InDoubt to have the server asked.
+        """
+        known = statement.described.get(server.schema)
+        if known is None or server.status == _FAILED or server.replies.skipping:
+            return False
+        if known.checked_at != server.schema.changes:
+            raise InDoubt(describe_anew(server, statement, known))
+        return known.changed
 
     def _resolve_unknown(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
@@ -307,10 +341,9 @@ class Translator:
             return b"", _UNKNOWN_NAME
         return self._heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
 
-    def _bind_of(self, name: bytes) -> Expected:
+    def _bind_of(self, statement: Statement | None, name: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""
-        statement = self._named.get(name)
-        if statement is None:
+        if statement is None or not name:
             return replies.CLIENT_BIND
         known = self._binds.get(name)
         if known is None or known[0] is not statement:
@@ -318,20 +351,23 @@ class Translator:
             self._binds[name] = known
         return known[1]
 
-    def _resolve_unnamed(self, server: ServerConnection) -> bytes:
+    def _resolve_unnamed(self, server: ServerConnection) -> tuple[bytes, bytes]:
         statement = self._unnamed.statement
         if statement is None or statement is IN_DOUBT:
             if server.unnamed.statement is None:
-                return b""
+                return b"", b""
             undo = _change_unnamed(server, Change(None))
             server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
-            return messages.message(b"C", b"S\0")
+            return messages.message(b"C", b"S\0"), b""
+        missing = server.unnamed.statement is not statement
+        if missing and self._outdated(server, statement):
+            return b"", STALE
         before = self._heed(server, statement.facts)
-        if server.unnamed.statement is statement:
-            return before
+        if not missing:
+            return before, b""
         undo = _change_unnamed(server, Change(statement))
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
-        return before + statement.parse_message(b"")
+        return before + statement.parse_message(b""), b""
 
 
 def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:
