@@ -162,7 +162,8 @@ async def printed(programs: Programs, url: str, script: str) -> str:
 async def compare(programs: Programs, sides: Sides, script: str) -> str:
     """Run a script on both sides, which must print the same; what they printed."""
     direct = await printed(programs, sides.direct, script)
-    assert await printed(programs, sides.through, script) == direct
+    through = await printed(programs, sides.through, script)
+    assert through == direct
     return direct
 
 
@@ -240,18 +241,20 @@ class Terminal:
             env={**os.environ, "TERM": "dumb", "PAGER": "cat", "PSQL_HISTORY": os.devnull},
         )
         os.close(theirs)
+        self._unseen = ""
 
     def types(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 
     def shows(self, text: str, timeout_s: float = 20) -> str:
-        """Wait until ``text`` has been shown; all that was shown since the last wait."""
-        shown, end = "", monotonic() + timeout_s
-        while text not in shown:
+        """Wait until ``text`` has been shown; all that was shown since the last wait, up to it."""
+        end = monotonic() + timeout_s
+        while text not in self._unseen:
             ready, _, _ = select.select([self._ours], [], [], max(0, end - monotonic()))
-            assert ready, f"{text!r} is not in {shown!r}"
-            shown += os.read(self._ours, 65536).decode()
-        return shown
+            assert ready, f"{text!r} is not in {self._unseen!r}"
+            self._unseen += os.read(self._ours, 65536).decode()
+        shown, text, self._unseen = self._unseen.partition(text)
+        return shown + text
 
     def close(self) -> None:
         self._process.kill()
@@ -284,6 +287,7 @@ def completed(url: str) -> list[list[str]]:
         sleep(0.5)
         terminal.types("\x03")
         shown.append(terminal.shows("canceling statement due to user request"))
+        terminal.shows("# ")
         terminal.types("SELECT 'alive' || 7;\n")
         shown.append(terminal.shows("alive7"))
         return [re.sub(r"[^ -~\n]|\w+=[*!]?# ", " ", one).split() for one in shown]
