@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -150,12 +150,71 @@ def check_config(
 
 
 @app.command()
-def provision(config: Config = None) -> None:
-    """Create the databases that the settings name, and their tables; what is there stays."""
+def provision(
+    config: Config = None,
+    user_sync: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|logical|trigger|none",
+            help='How "User" in industry databases follows the meta database.',
+        ),
+    ] = "auto",
+    epoch_check: Annotated[
+        bool, typer.Option(help="Refuse work that was sent before its owner moved.")
+    ] = True,
+    id_stride: Annotated[
+        int, typer.Option(min=2, help="Step of all ids: one more than the databases there can be.")
+    ] = 128,
+    stride_sequences: Annotated[
+        bool,
+        typer.Option("--stride-sequences", help="Also the sequences of tables that have rows."),
+    ] = False,
+    hub: Annotated[
+        str | None,
+        typer.Option(help="Build the hub: its URL, or its name beside the meta database."),
+    ] = None,
+    admin_user: Annotated[
+        str | None,
+        typer.Option(
+            help="Superuser for subscriptions and extensions; password: GATEWAY_ADMIN_PASSWORD."
+        ),
+    ] = None,
+) -> None:
+    """Create the databases that the settings name, and what they need; what is there stays."""
+    from gateway.migrate.provision import Admin, Options, UserSync
     from gateway.migrate.provision import provision as run
 
     with _told_clearly():
-        asyncio.run(run(_settings(config), report=print))
+        password = os.environ.get("GATEWAY_ADMIN_PASSWORD", "")
+        options = Options(
+            user_sync=UserSync(user_sync),
+            stamp_check=epoch_check,
+            id_stride=id_stride,
+            stride_sequences=stride_sequences,
+            hub=hub,
+            admin=None if admin_user is None else Admin(admin_user, password),
+        )
+        asyncio.run(run(_settings(config), report=print, options=options))
+
+
+@app.command("sync-users")
+def sync_users(
+    config: Config = None,
+    once: Annotated[bool, typer.Option("--once", help="Deliver what waits, and end.")] = False,
+) -> None:
+    """Bring changes of owners to the industry databases, where replication does not."""
+    import logging
+
+    from gateway.migrate.outbox import deliver_once, follow
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with _told_clearly():
+        settings = _settings(config)
+        if once:
+            print(f"{asyncio.run(deliver_once(settings))} changes delivered")
+            return
+        with suppress(KeyboardInterrupt):
+            asyncio.run(follow(settings))
 
 
 @app.command()

@@ -46,8 +46,12 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "unix_socket_directories": "",
         "max_connections": "300",
         "max_prepared_transactions": "100",
-        "max_wal_senders": "20",
-        "max_replication_slots": "20",
+        # 16 industry databases and their first copies may follow a meta database on this server.
+        "max_wal_senders": "64",
+        "max_replication_slots": "64",
+        "max_logical_replication_workers": "40",
+        "max_worker_processes": "48",
+        "wal_retrieve_retry_interval": "200ms",  # also between starts of subscriptions
         "wal_level": "logical",
         "wal_keep_size": "512MB",
         "shared_buffers": "64MB",

@@ -142,9 +142,13 @@ class Tenant:
 
 @dataclass(slots=True)
 class IndustryRows:
-    """Rows of one industry database, gathered owner by owner; ``first_id`` starts every table."""
+    """Rows of one industry database, gathered owner by owner.
+
+    Every table's ids start at ``first_id`` and go in steps of ``id_step``.
+    """
 
     first_id: int = 1
+    id_step: int = 1
     tables: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
     def add(self, owner: Tenant) -> None:
@@ -164,7 +168,7 @@ class IndustryRows:
     def put(self, table: str, *values: Any) -> int:
         """Appends a row to ``table`` under the next id, which it returns."""
         rows = self.tables[table]
-        row_id = self.first_id + len(rows)
+        row_id = self.first_id + len(rows) * self.id_step
         rows.append((row_id, *values))
         return row_id
 

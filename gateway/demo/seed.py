@@ -13,7 +13,7 @@ from itertools import count
 import asyncpg
 
 from gateway.demo.rows import COLUMNS, META_COLUMNS, IndustryRows, Row, Tenant, meta_rows
-from gateway.migrate.connect import connect
+from gateway.migrate.connect import connect, connected
 from gateway.protocol.scram import make_verifier
 from gateway.router.build import build_snapshot, credentials
 from gateway.router.identity import LoginKind
@@ -27,8 +27,6 @@ OPERATOR = "operator"
 
 _VERIFIERS_AT_ONCE = 100
 _COPY_TIMEOUT_S = 120
-# Split over the shards of an industry, so that an owner can move with its rows and their ids.
-_IDS = 2_000_000_000
 
 Progress = Callable[[int, int], None]
 """Called with the number of steps done and the number of all."""
@@ -74,8 +72,8 @@ async def seed(
     await _copy_all(meta, META_COLUMNS, meta_rows(tenants))
     for shards in _by_database(snapshot):
         here = _living_on(shards, tenants)
-        rows = _rows_of(here, snapshot, shards)
         place = places[shards[0].primary.address]
+        rows = _rows_of(here, *await _own_ids(place))
         if place.address == meta.address:
             rows["User"] = []  # there already, and in full
         await _copy_all(place, COLUMNS, rows)
@@ -152,20 +150,19 @@ def _living_on(shards: Iterable[Shard], tenants: Iterable[Tenant]) -> list[Tenan
     return [tenant for tenant in tenants if tenant.shard in names]
 
 
-def _rows_of(
-    tenants: Iterable[Tenant], snapshot: Snapshot, shards: Iterable[Shard]
-) -> dict[str, list[Row]]:
-    rows = IndustryRows(first_id=1 + min(_ids_before(snapshot, shard) for shard in shards))
+def _rows_of(tenants: Iterable[Tenant], first_id: int, id_step: int) -> dict[str, list[Row]]:
+    rows = IndustryRows(first_id=first_id, id_step=id_step)
     for tenant in tenants:
         rows.add(tenant)
     return rows.tables
 
 
-def _ids_before(snapshot: Snapshot, shard: Shard) -> int:
-    """How many ids belong to the shards of the same industry that come before."""
-    assert shard.industry is not None
-    siblings = snapshot.industries[shard.industry].shards
-    return siblings.index(shard) * (_IDS // len(siblings))
+async def _own_ids(place: Dsn) -> tuple[int, int]:
+    """The first id and the step that provisioning gave this database."""
+    async with connected(place) as connection:
+        row = await connection.fetchrow("SELECT number, stride FROM gateway.ids")
+    assert row is not None
+    return row["number"], row["stride"]
 
 
 async def _copy_all(

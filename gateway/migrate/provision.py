@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from gateway.migrate import schema
-from gateway.migrate.connect import connect
-from gateway.settings.dsn import Dsn, parse
+from gateway.migrate.connect import Connection, connect, connected, identifier
+from gateway.migrate.hub import build_hub, hub_login
+from gateway.migrate.ids import STRIDE, spread_ids
+from gateway.migrate.plan import Admin, Plan, ProvisionError, Report, plans
+from gateway.migrate.users import UserSync, keep_users
+from gateway.settings.dsn import Dsn
 from gateway.settings.model import Settings
-from gateway.settings.shards import shard_names
 
-Report = Callable[[str], None]
-"""Takes one line for people to read; never a secret."""
+__all__ = ["Admin", "Options", "ProvisionError", "UserSync", "join", "plans", "provision"]
 
 DATABASES_AT_ONCE = 4
 """Bound on databases worked on at one time."""
@@ -24,85 +26,136 @@ _MAINTENANCE_DATABASES = ("postgres", "template1")
 # One provisioning of a database at a time, whoever runs it; the number is arbitrary but fixed.
 _LOCK = "SELECT pg_advisory_xact_lock(6432, 1)"
 
-
-class ProvisionError(Exception):
-    """A database could not be made ready; the text names the shard and the reason."""
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ProvisionError)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one database needs: ``files`` in order, for the shards (by name) that live there."""
+class Options:
+    """What provisioning does besides databases and tables.
 
-    dsn: Dsn
-    shards: tuple[str, ...]
-    files: tuple[str, ...]
-
-
-def plans(settings: Settings) -> list[Plan]:
-    """One plan per database, the meta database first.
-
-    A database that several shards name gets one plan with the files of all of them.
+    ``user_sync`` None leaves it as it is. ``admin`` does what the URLs' roles may not:
+    subscriptions, the hub's extension. ``hub`` is a URL, or a name beside the meta database;
+    without one it is what the settings say, if anything. ``sync_timeout_s`` bounds the wait for
+    first copies.
     """
-    merged: dict[tuple[str, int, str], Plan] = {}
-    for wanted in _wanted(settings):
-        known = merged.get(wanted.dsn.address)
-        merged[wanted.dsn.address] = wanted if known is None else _merge(known, wanted)
-    return list(merged.values())
+
+    user_sync: UserSync | None = None
+    stamp_check: bool = True
+    id_stride: int = STRIDE
+    stride_sequences: bool = False
+    hub: str | None = None
+    admin: Admin | None = None
+    sync_timeout_s: float = 60
 
 
-def _wanted(settings: Settings) -> Iterable[Plan]:
-    # First of all: in a database that is both, "User" must be the meta database's fuller one.
-    yield Plan(parse(settings.meta.primary.get_secret_value()), ("meta",), (schema.META,))
-    for industry, its in settings.industries.items():
-        files = (schema.INDUSTRY, *schema.extras_of(industry))
-        for name, shard in zip(shard_names(industry, its), its.shards, strict=True):
-            yield Plan(parse(shard.primary.get_secret_value()), (name,), files)
-
-
-def _merge(first: Plan, second: Plan) -> Plan:
-    files = tuple(dict.fromkeys((*first.files, *second.files)))
-    return Plan(first.dsn, (*first.shards, *second.shards), files)
-
-
-async def provision(settings: Settings, *, report: Report) -> None:
+async def provision(settings: Settings, *, report: Report, options: Options | None = None) -> None:
     """Creates missing databases and applies the SQL files; running it again changes nothing.
 
     Everything belongs to the role named in each URL, which must be allowed to create databases
-    where one is missing. Each database's files are applied in one transaction. Raises
-    ProvisionError with every database that failed; the others are ready then.
+    where one is missing. Each database's files are applied in one transaction. Then what concerns
+    several databases: ids, users, the hub. Raises ProvisionError with all that failed; the rest is
+    ready then.
     """
-    gate = asyncio.Semaphore(DATABASES_AT_ONCE)
-
-    async def one(plan: Plan) -> str | None:
-        async with gate:
-            try:
-                await _provision(plan, report)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                reason = str(error) or type(error).__name__
-                return f"{', '.join(plan.shards)} ({plan.dsn.place}): {reason}"
-            return None
-
-    failures = await asyncio.gather(*(one(plan) for plan in plans(settings)))
-    if problems := [failure for failure in failures if failure is not None]:
+    options = options or Options()
+    wanted = plans(settings)
+    failures = await _each(wanted, lambda plan: _provision(plan, options, report))
+    ready = [plan for plan in wanted if plan not in failures]
+    problems = list(failures.values())
+    if wanted[0] in ready:
+        problems += await _join(settings, ready, options, report)
+    if problems:
         raise ProvisionError("\n".join(problems))
 
 
-async def _provision(plan: Plan, report: Report) -> None:
-    created = await _ensure_database(plan.dsn)
-    connection = await connect(plan.dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute("SET LOCAL client_min_messages = warning")
-            await connection.execute(_LOCK)
-            for name in plan.files:
-                await connection.execute(schema.read(name))
-    finally:
-        await connection.close()
+async def join(settings: Settings, *, report: Report, options: Options) -> None:
+    """Only what concerns several databases, which have their tables. Raises ProvisionError."""
+    if problems := await _join(settings, plans(settings), options, report):
+        raise ProvisionError("\n".join(problems))
+
+
+async def _join(
+    settings: Settings, ready: Sequence[Plan], options: Options, report: Report
+) -> list[str]:
+    """One step after the other; the steps that failed. ``ready`` begins with the meta database."""
+    meta = ready[0]
+    homes = [plan for plan in ready if plan.own_shards]
+
+    async def ids() -> None:
+        async with connected(meta.dsn) as connection:
+            await spread_ids(
+                connection,
+                homes,
+                options.id_stride,
+                used=options.stride_sequences,
+                report=report,
+            )
+
+    async def users() -> None:
+        if options.user_sync is not None:
+            links = [plan for plan in homes if not plan.is_meta]
+            await keep_users(
+                meta, links, options.user_sync, options.admin, options.sync_timeout_s, report
+            )
+
+    async def hub() -> None:
+        login = hub_login(settings, meta, options.hub)
+        if login is not None:
+            await ensure_database(login)
+            await build_hub(login, ready, settings.operator_role, options.admin, report)
+
+    steps: dict[str, Callable[[], Awaitable[None]]] = {"ids": ids, "users": users, "hub": hub}
+    problems = []
+    for name, step in steps.items():
+        try:
+            await step()
+        except FAILURES as error:
+            problems.append(f"{name}: {str(error) or type(error).__name__}")
+    return problems
+
+
+async def _each(wanted: Sequence[Plan], work: Callable[[Plan], Awaitable[None]]) -> dict[Plan, str]:
+    """``work`` on every plan, a few at a time; what went wrong, by plan."""
+    gate = asyncio.Semaphore(DATABASES_AT_ONCE)
+    failures: dict[Plan, str] = {}
+
+    async def one(plan: Plan) -> None:
+        async with gate:
+            try:
+                await work(plan)
+            except FAILURES as error:
+                reason = str(error) or type(error).__name__
+                failures[plan] = f"{', '.join(plan.shards)} ({plan.dsn.place}): {reason}"
+
+    await asyncio.gather(*(one(plan) for plan in wanted))
+    return {plan: failures[plan] for plan in wanted if plan in failures}
+
+
+async def _provision(plan: Plan, options: Options, report: Report) -> None:
+    created = await ensure_database(plan.dsn)
+    async with connected(plan.dsn) as connection, connection.transaction():
+        await connection.execute("SET LOCAL client_min_messages = warning")
+        await connection.execute(_LOCK)
+        for name in plan.files:
+            await connection.execute(schema.read(name))
+        if plan.own_shards:
+            await _note_shards(connection, plan, options)
     state = "created" if created else "was there"
     report(f"{plan.dsn.place}: {state}, tables ready for {', '.join(plan.shards)}")
 
 
-async def _ensure_database(dsn: Dsn) -> bool:
+async def _note_shards(connection: Connection, plan: Plan, options: Options) -> None:
+    names = list(plan.own_shards)
+    await connection.execute("DELETE FROM gateway.this_shard WHERE name <> ALL ($1::text[])", names)
+    await connection.execute(
+        "INSERT INTO gateway.this_shard SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", names
+    )
+    await connection.execute("SELECT gateway.learn_all()")
+    await connection.execute(
+        "SELECT gateway.set_stamp_check($1, $2::text[])", options.stamp_check, plan.spared_tables
+    )
+
+
+async def ensure_database(dsn: Dsn) -> bool:
     """True when the database was missing and is made now."""
     try:
         await (await connect(dsn)).close()
@@ -114,7 +167,7 @@ async def _ensure_database(dsn: Dsn) -> bool:
 async def _create_database(dsn: Dsn) -> bool:
     connection = await _connect_for_maintenance(dsn)
     try:
-        await connection.execute(f"CREATE DATABASE {_quoted(dsn.database)}")
+        await connection.execute(f"CREATE DATABASE {identifier(dsn.database)}")
     except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
         return False  # another provisioning was faster
     finally:
@@ -122,13 +175,9 @@ async def _create_database(dsn: Dsn) -> bool:
     return True
 
 
-async def _connect_for_maintenance(dsn: Dsn) -> asyncpg.Connection[asyncpg.Record]:
+async def _connect_for_maintenance(dsn: Dsn) -> Connection:
     first, second = _MAINTENANCE_DATABASES
     try:
         return await connect(dsn, database=first)
     except (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError):
         return await connect(dsn, database=second)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -9,8 +9,10 @@ from importlib.resources.abc import Traversable
 
 META = "meta.sql"
 INDUSTRY = "industry.sql"
+OUTBOX = "outbox.sql"
 
 _INCLUDE = re.compile(r"^\\ir[ \t]+(\S+)[ \t]*$", re.MULTILINE)
+_TABLE = re.compile(r'^CREATE TABLE IF NOT EXISTS "(\w+)"', re.MULTILINE)
 
 
 def extras_of(industry: str) -> list[str]:
@@ -33,3 +35,8 @@ def read(name: str) -> str:
 
 def _file(name: str) -> Traversable:
     return files("gateway.migrate").joinpath("sql", *name.split("/"))
+
+
+def tables_of(name: str) -> list[str]:
+    """The tables that a file of ours makes in schema public, in its order."""
+    return _TABLE.findall(read(name))

@@ -250,7 +250,7 @@ async def test_changes_of_logins_and_places_arrive(directory: Directory, sql: Sq
     await sql("INSERT INTO gateway.placement (owner_id, shard, epoch) VALUES ('1', 'law_2', 5)")
     await becomes(lambda: directory.owner("1"), Owner("1", "LAW", "law_2", 5))
     await sql("""UPDATE "User" SET "industry" = 'HOSPITAL' WHERE "id" = 1""")
-    await becomes(lambda: directory.owner("1"), Owner("1", "HOSPITAL", "law_2", 5))
+    await becomes(lambda: directory.owner("1"), Owner("1", "HOSPITAL", None, 6))
     await sql("UPDATE gateway.login SET verifier = 'SCRAM-SHA-256$new' WHERE name = 'ann'")
     await eventually(lambda: len(told) == 3)
     ann = await directory.login("ann")
@@ -329,7 +329,7 @@ async def test_trap_a_lost_listener_flushes_and_comes_back(directory: Directory,
     assert await directory.owner("1") == Owner("1", "HOSPITAL")
     # And the new connection is told of what comes.
     await sql("""UPDATE "User" SET "industry" = 'LAW' WHERE "id" = 1""")
-    await becomes(lambda: directory.owner("1"), Owner("1", "LAW"))
+    await becomes(lambda: directory.owner("1"), Owner("1", "LAW", None, 1))
 
 
 async def test_answers_are_kept_briefly_while_nobody_listens(meta: Dsn, sql: Sql) -> None:
@@ -340,7 +340,7 @@ async def test_answers_are_kept_briefly_while_nobody_listens(meta: Dsn, sql: Sql
         assert await directory.owner("1") == Owner("1", "LAW")
         assert not directory.connected
         await sql("""UPDATE "User" SET "industry" = 'HOSPITAL' WHERE "id" = 1""")
-        await becomes(lambda: directory.owner("1"), Owner("1", "HOSPITAL"))
+        await becomes(lambda: directory.owner("1"), Owner("1", "HOSPITAL", None, 1))
     finally:
         await directory.close()
 

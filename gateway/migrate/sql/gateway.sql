@@ -39,12 +39,55 @@ CREATE TABLE IF NOT EXISTS gateway.login_grant (
 CREATE UNIQUE INDEX IF NOT EXISTS login_grant_once
     ON gateway.login_grant (login, scope, coalesce(value, ''));
 
--- Where an owner lives when that is not what its hash slot says. The epoch grows with each move.
+-- Where an owner lives when that is not what its hash slot says; no shard: there. The epoch grows
+-- with each move and is never forgotten: DELETE takes the shard away and leaves the row.
 CREATE TABLE IF NOT EXISTS gateway.placement (
     owner_id text PRIMARY KEY CHECK (octet_length(owner_id) BETWEEN 1 AND 255),
-    shard    text NOT NULL,
+    shard    text,
     epoch    bigint NOT NULL DEFAULT 1 CHECK (epoch > 0)
 );
+DO $$ BEGIN -- tables of earlier versions
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'gateway.placement'::regclass
+                                          AND attname = 'shard' AND attnotnull) THEN
+        ALTER TABLE gateway.placement ALTER shard DROP NOT NULL;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION gateway.count_epoch() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+BEGIN
+    CASE TG_OP
+    WHEN 'INSERT' THEN
+        UPDATE gateway.placement p SET shard = NEW.shard, epoch = greatest(NEW.epoch, p.epoch + 1)
+         WHERE p.owner_id = NEW.owner_id AND p.shard IS NULL;
+        RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
+    WHEN 'UPDATE' THEN
+        NEW.epoch := greatest(NEW.epoch,
+            OLD.epoch + (NEW.shard IS DISTINCT FROM OLD.shard)::integer);
+        RETURN NEW;
+    ELSE
+        UPDATE gateway.placement p SET shard = NULL WHERE p.owner_id = OLD.owner_id;
+        RETURN NULL;
+    END CASE;
+END
+$$;
+CREATE OR REPLACE TRIGGER gateway_count BEFORE INSERT OR UPDATE OR DELETE ON gateway.placement
+    FOR EACH ROW EXECUTE FUNCTION gateway.count_epoch();
+
+-- Another industry is another place: a placement in the old one counts no more.
+CREATE OR REPLACE FUNCTION gateway.change_industry() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$
+BEGIN
+    INSERT INTO gateway.placement AS p (owner_id, shard, epoch) VALUES (NEW."id"::text, NULL, 1)
+        ON CONFLICT (owner_id) DO UPDATE SET shard = NULL, epoch = p.epoch + 1;
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER gateway_epoch AFTER UPDATE ON "User"
+    FOR EACH ROW WHEN (OLD."industry" IS DISTINCT FROM NEW."industry")
+    EXECUTE FUNCTION gateway.change_industry();
 
 -- Owners as the router wants them. The index serves `WHERE id = $1` on the view.
 CREATE INDEX IF NOT EXISTS user_id_text_idx ON "User" (("id"::text));
@@ -57,10 +100,15 @@ CREATE OR REPLACE VIEW gateway.owner AS
       FROM "User" u
       LEFT JOIN gateway.placement p ON p.owner_id = u."id"::text;
 
--- An owner's hash slot, 0 to 1023; the twin of slot_of() in gateway/router/slots.py.
-CREATE OR REPLACE FUNCTION gateway.slot(owner_id text) RETURNS integer
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN (('x' || substr(md5(owner_id), 1, 8))::bit(32)::bigint % 1024)::integer;
+\ir slot.sql
+
+-- The remainder that new ids of a shard's database leave when divided by the stride; `gateway
+-- provision` gives the numbers and never gives one twice.
+CREATE TABLE IF NOT EXISTS gateway.id_number (
+    shard  text PRIMARY KEY,
+    number integer NOT NULL UNIQUE,
+    stride integer NOT NULL
+);
 
 -- Sends `<what>:<key>` on channel gateway_invalidate, for the key before and after the change. Its
 -- arguments are <what> and the name of the key column. NOTIFY leaves with the commit, not before.

@@ -23,7 +23,7 @@ EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 -- The subset of the meta database's "User" that joins need; the meta database is the source.
 CREATE TABLE IF NOT EXISTS "User" (
     "id"       integer PRIMARY KEY,
-    "email"    text NOT NULL UNIQUE,
+    "email"    text NOT NULL, -- unique in the meta database; here it could only be in the way
     "name"     text NOT NULL,
     "industry" text NOT NULL
 );
@@ -238,3 +238,5 @@ CREATE TABLE IF NOT EXISTS "Note" (
 );
 CREATE INDEX IF NOT EXISTS "Note_userId_idx" ON "Note" ("userId");
 CREATE INDEX IF NOT EXISTS "Note_leadId_idx" ON "Note" ("leadId");
+
+\ir shard.sql
