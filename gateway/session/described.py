@@ -12,7 +12,7 @@ from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 
-STALE = NAME_PREFIX + b"stale"
+STALE = NAME_PREFIX + b"none"
 """A name that nothing has: a message about it fails, and so does what follows in its batch."""
 
 _FIELDS = (

@@ -125,7 +125,7 @@ class Outbound:
         """What the client's next message means depends on an answer, or it was the last one."""
 
     def book(self, server: ServerConnection, data: bytes) -> bytes:
-        """Book a chunk; what to send for it. Raises ProtocolViolation, TooManyStatements."""
+        """Book a chunk; what to send for it. Raises ProtocolViolation."""
         if server.replies.doubtful:
             raise ProtocolViolation(
                 "a Sync was sent into a COPY that failed: what follows can't be told apart any more"

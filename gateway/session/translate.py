@@ -154,7 +154,7 @@ class Translator:
         return before, b'DEALLOCATE "' + statement.name + b'"'
 
     def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
-        """Parse. Raises TooManyStatements, InDoubt."""
+        """Parse. Raises InDoubt."""
         name, following = messages.read_cstring(message, HEADER_BYTES)
         known = self._known(server, name) if name else None
         statement = self._shared.get(message[following:], scope)
@@ -174,11 +174,18 @@ class Translator:
         if known is not None:
             return before + self._parse_again(server, known, name, message[following:])
         if len(self._named) >= self._maximum:
-            raise TooManyStatements(
-                f"a client may have at most {self._maximum} prepared statements",
-                hint="Close those no longer used, or raise pool.client_statements_max.",
-            )
+            return before + self._one_too_many(server)
         return before + self._parse_named(server, name, parsed)
+
+    def _one_too_many(self, server: ServerConnection) -> bytes:
+        """What to send in place of a Parse: the server must know that the batch has failed."""
+        error = TooManyStatements(
+            f"a client may have at most {self._maximum} prepared statements",
+            hint="Close those no longer used, or raise pool.client_statements_max.",
+        )
+        told = messages.error_response(error, fatal=False)
+        server.replies.expect(Expected(replies.PARSE, error=told))
+        return messages.message(b"D", b"S" + STALE + b"\0")
 
     def _deallocating(
         self, server: ServerConnection, statement: Statement

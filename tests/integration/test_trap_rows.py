@@ -316,11 +316,14 @@ async def test_trap_statement_caches_are_bounded(house: House) -> None:
     for n in range(CLIENT_STATEMENTS_MAX):
         a.send(parse_(f"kept {n}", f"SELECT {n}"), SYNC)
     assert tags(await a.until("Z", CLIENT_STATEMENTS_MAX)) == "1Z" * CLIENT_STATEMENTS_MAX
-    a.send(parse_("one too many", "SELECT 'x'"), SYNC)
+    a.send(parse_("one too many", "SELECT 'x'"), bind("one too many"), SYNC)
     heard = await a.until("Z")
+    assert tags(heard) == "EZ"
     assert sqlstates(heard) == ["53400"]
-    a.fin()
-    await rest(house.worker)
+    a.send(close_("S", "kept 0"), parse_("in its place", "SELECT 'x'"), bind("in its place"))
+    a.send(execute(), SYNC)
+    assert cells(await a.until("Z")) == [b"x"]
+    await house.leave(a)
 
 
 # --- Flush -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import GatewayError
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
-RAISED_INSIDE = {"ServerRefused", "ServerSaid", "LoginRefused"}
+RAISED_INSIDE = {"ServerRefused", "ServerSaid", "LoginRefused", "NoPacket"}
 """Carriers of another error's SQLSTATE, or told to the log alone."""
 
 
