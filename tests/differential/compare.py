@@ -19,6 +19,11 @@ _FIRST_USER_OID = 16384
 _TEMP_SCHEMA = re.compile(rb"pg_(toast_)?temp_\d+")
 _LOCK_TIMEOUT = b"\0C55P03\0"
 _FAILED_TRANSACTION = b"\0C25P02\0"
+_WRONG_COUNT = b"\0Mbind message supplies "
+_ABORTED = (
+    b"SERROR\0VERROR\0C25P02\0Mcurrent transaction is aborted, commands ignored until end of"
+    b" transaction block\0Fpostgres.c\0\0"
+)
 _SOURCE = re.compile(rb"(?<=\0)L\d+\0R\w+\0")
 _POSITION = re.compile(rb"(?<=\0)P\d+\0")
 _SHOWN_MAX = 300
@@ -37,9 +42,11 @@ class Normaliser:
 
     def lines(self, heard: Iterable[Message]) -> list[Line]:
         """Messages in the form that must be equal."""
-        return [(one.tag, self._rest(one)) for one in heard]
+        heard = list(heard)
+        failed = any(one.tag == "Z" and one.body == b"E" for one in heard)
+        return [(one.tag, self._rest(one, failed=failed)) for one in heard]
 
-    def _rest(self, one: Message) -> str:
+    def _rest(self, one: Message, *, failed: bool) -> str:
         if one.tag == "T":
             return self._row_description(one.body)
         if one.tag == "t":
@@ -47,7 +54,7 @@ class Normaliser:
         if one.tag == "A":
             return self._notification(one.body)
         if one.tag in "EN":
-            return self._fields(one.body)
+            return self._fields(one.body, failed=failed)
         if one.tag == "D":
             return repr(one.cells)
         return repr(one.body)
@@ -67,14 +74,19 @@ class Normaliser:
             return str(oid)
         return f"new {self._oids.setdefault(oid, len(self._oids) + 1)}"
 
-    def _fields(self, body: bytes) -> str:
+    def _fields(self, body: bytes, *, failed: bool) -> str:
         """Errors name the schema of temporary tables, which is numbered by server process."""
         body = _TEMP_SCHEMA.sub(rb"pg_\1temp_N", body)
+        body = self._function(body)
         if _LOCK_TIMEOUT in body:
             body = self._lock_timeout(body)
-        elif _FAILED_TRANSACTION in body:
+        elif _FAILED_TRANSACTION in body or (failed and _WRONG_COUNT in body):
             body = self._failed_transaction(body)
         return repr(body)
+
+    def _function(self, body: bytes) -> bytes:
+        """PL/pgSQL calls a function as the search_path of its first call in a process had it."""
+        return body.replace(b"PL/pgSQL function public.", b"PL/pgSQL function ")
 
     def _lock_timeout(self, body: bytes) -> bytes:
         """Whether a lock is met while a statement is parsed, which adds a position, or while it is
@@ -83,8 +95,9 @@ class Normaliser:
 
     def _failed_transaction(self, body: bytes) -> bytes:
         """In a failed transaction a Bind may be refused as the Parse that this server needs before
-        it: the same error from another line of PostgreSQL's source."""
-        return _SOURCE.sub(b"", body)
+        it: the same error from another line of PostgreSQL's source, and before anybody has counted
+        the parameters."""
+        return _ABORTED if _WRONG_COUNT in body else _SOURCE.sub(b"", body)
 
     # --- messages that hold such numbers ---
 

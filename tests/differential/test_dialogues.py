@@ -94,6 +94,13 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for forget in ("DISCARD ALL", "DEALLOCATE ALL", "DEALLOCATE ALL; SELECT 1")
     },
+    "a name prepared and closed in what is skipped": (
+        (A, say(execute("none"), parse("a", "SELECT 1"), close("S", "a"), SYNC)),
+        (A, say(parse("a", "SELECT 2"), SYNC)),
+        (A, say(*_use("a"))),
+        (A, say(execute("none"), close("S", "a"), parse("a", "SELECT 3"), close("S", "a"), SYNC)),
+        (A, say(*_use("a"))),
+    ),
     "sequences forgotten and drawn from in one text": (
         (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),
         (B, say("SELECT currval('seq')")),
