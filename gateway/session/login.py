@@ -127,7 +127,7 @@ class Doorkeeper:
     def _require_room(self, reserve: int) -> None:
         """Refuse one client too many; the reserve is for operators, who must always get in."""
         limit = self._context.settings.listen.max_client_connections
-        if len(self._context.registry) >= limit + reserve:
+        if self._context.registry.everywhere >= limit + reserve:
             self._context.counters.rejected_clients += 1
             raise TooManyClients(
                 "sorry, too many clients already",
