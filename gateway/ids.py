@@ -10,14 +10,28 @@ def cancel_secret(length_bytes: int) -> bytes:
     return secrets.token_bytes(length_bytes)
 
 
+NUMBERS_STEP = 64
+"""Several workers number their clients in steps of this, each from its own number on."""
+
+_NUMBER_MAX = 0x7FFFFFFF
+
+
+def worker_of(number: int) -> int:
+    """Which of several workers gave a client its number."""
+    return number % NUMBERS_STEP
+
+
 class Numbers:
-    """Consecutive numbers from 1, wrapping below 2**31 so that each fits a protocol int32."""
+    """Numbers from ``first`` on, wrapping below 2**31 so that each fits a protocol int32."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("_first", "_last", "_step")
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1, step: int = 1) -> None:
+        self._first = first
+        self._step = step
         self._last = 0
 
     def next(self) -> int:
-        self._last = self._last % 0x7FFFFFFF + 1
+        following = self._last + self._step if self._last else self._first
+        self._last = following if following <= _NUMBER_MAX else self._first
         return self._last

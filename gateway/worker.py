@@ -9,10 +9,13 @@ import asyncio
 import hashlib
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 
 from gateway.admin.console import Console
+from gateway.admin.fleet import Fleet
 from gateway.admin.http import HttpServer
+from gateway.admin.pages import WorkerPages
 from gateway.admin.views import Views
 from gateway.clock import monotonic
 from gateway.directory.directory import Directory
@@ -22,6 +25,7 @@ from gateway.health.prober import Prober
 from gateway.health.state import Health
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
+from gateway.pool.permits import alone
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
 from gateway.protocol.startup import CancelRequest
@@ -35,6 +39,7 @@ from gateway.router.build import (
 from gateway.router.facts import FactsCache
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.census import Census
 from gateway.session.context import Context
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
@@ -55,11 +60,31 @@ Reread = Callable[[], Settings]
 """Reads the settings anew. Raises ConfigError."""
 
 
-class Worker:
-    """A gateway in one process."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker stands among several, ``number`` of ``count``, and what they share.
 
-    def __init__(self, settings: Settings, reread: Reread) -> None:
+    ``sockets`` are listening; the first is TCP.
+    """
+
+    number: int
+    count: int
+    fleet: Fleet
+    sockets: Sequence[socket.socket]
+    census: Census
+    marks: Marks
+
+    def part_of(self, whole: int) -> int:
+        """This worker's part of something that all have together."""
+        return whole // self.count + (self.number <= whole % self.count)
+
+
+class Worker:
+    """A gateway in one process, or one of its workers. One that is alone has no ``place``."""
+
+    def __init__(self, settings: Settings, reread: Reread, place: Place | None = None) -> None:
         self._reread = reread
+        self._place = place
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._draining = False
@@ -76,23 +101,25 @@ class Worker:
             directory=Directory(
                 parse(settings.meta.primary.get_secret_value()), settings.directory
             ),
-            pools=Pools(monotonic),
+            pools=Pools(monotonic, place.fleet.purse if place else alone),
             facts=facts,
             statements=Statements(facts),
-            registry=Registry(),
+            registry=Registry(place.number, place.census) if place else Registry(),
             clock=monotonic,
             mock_secret=_mock_secret(settings),
-            health=Health(Marks.private(monotonic())),
+            health=Health(place.marks if place else Marks.private(monotonic())),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
         )
         self._prober = Prober(self.context.health, monotonic)
-        self.context.pools.on_vacate = self._prober.vacate
+        self.context.pools.on_vacate = self._vacate_elsewhere
         self._configure_pools()
         self._doorkeeper = Doorkeeper(self.context)
-        self.views = Views(self.context, self.reload, self.state)
+        self.views = Views(
+            self.context, self._reload_all, self.state, place.fleet if place else None
+        )
         self._console = Console(self.views)
-        self._http = HttpServer(self.views)
+        self._http = HttpServer(WorkerPages(self.views))
 
     # --- life ---
 
@@ -100,12 +127,15 @@ class Worker:
         """Listen. Raises OSError when an address is taken, ConfigError for a bad certificate."""
         await self.context.directory.start()
         self._watch_health()
-        for sock in self._open_sockets():
+        for sock in self._place.sockets if self._place else self._open_sockets():
             listener = self._listener(sock)
             self._listeners.append(listener)
             listener.start()
-        await self._http.start()
         self._spawn(self._tick())
+        if self._place is not None:
+            _log.info("worker %d is ready", self._place.number)
+            return
+        await self._http.start()
         host, port = self.address
         _log.info("ready: listening on %s:%d, HTTP on %s", host, port, self._http.address)
 
@@ -132,7 +162,7 @@ class Worker:
         """
         before = self.context.settings
         settings = self._reread()
-        tls = _tls(settings)
+        tls = client_tls(settings)
         snapshot = build_snapshot(settings, epoch=self.context.snapshot.epoch + 1)
         self.context.settings = settings
         self.context.snapshot = snapshot
@@ -143,9 +173,12 @@ class Worker:
             listener.tls = tls
             listener.timeout_s = settings.listen.login_timeout_s
             listener.in_progress_max = settings.auth.max_logins_in_progress
-        changes = _changes(before, settings)
+        changes = changes_between(before, settings)
         _log.info("reloaded: %s", "; ".join(changes) or "nothing changed")
         return changes
+
+    async def _reload_all(self) -> list[str]:
+        return self.reload() if self._place is None else await self._place.fleet.reload()
 
     async def drain(self) -> None:
         """Accept nobody new, let transactions end, close the rest when time is up."""
@@ -185,9 +218,12 @@ class Worker:
 
     def _configure_pools(self) -> None:
         context = self.context
-        limits: dict[tuple[str, int, str], PoolSettings] = {}
-        for endpoint, industry in _endpoints(context.snapshot):
-            limits.setdefault(endpoint.address, pool_limits(context.settings, industry))
+        limits = limits_by_address(context.settings, context.snapshot)
+        if self._place is not None:
+            limits = {
+                address: limit.model_copy(update={"min": self._place.part_of(limit.min)})
+                for address, limit in limits.items()
+            }
         context.modes = {address: limit.mode for address, limit in limits.items()}
         context.pools.configure(
             credentials(context.settings), limits, context.settings.operator_role
@@ -210,7 +246,7 @@ class Worker:
         return Listener(
             sock,
             self._arrived,
-            tls=_tls(settings) if sock.family != socket.AF_UNIX else None,
+            tls=client_tls(settings) if sock.family != socket.AF_UNIX else None,
             timeout_s=settings.listen.login_timeout_s,
             in_progress_max=settings.auth.max_logins_in_progress,
         )
@@ -233,11 +269,31 @@ class Worker:
     async def _cancel(self, request: CancelRequest) -> None:
         """Carry out a CancelRequest. Returns when it can't hit what its client sends later."""
         self.context.counters.cancels += 1
-        session = self.context.registry.find(request.pid, request.secret)
-        if session is None:
+        if await self.cancel_here(request.pid, request.secret):
+            return
+        fleet = None if self._place is None else self._place.fleet
+        if fleet is None or not await fleet.cancel(request.pid, request.secret):
             self.context.counters.cancels_unknown += 1
-        elif (under_way := session.cancel()) is not None:
+
+    async def cancel_here(self, number: int, secret: bytes) -> bool:
+        """Cancel what this client of ours runs; False when the key is nobody's here."""
+        session = self.context.registry.find(number, secret)
+        if session is None:
+            return False
+        if (under_way := session.cancel()) is not None:
             await asyncio.wait([under_way])
+        return True
+
+    def _vacate_elsewhere(self, database: str) -> None:
+        """Our pools leave a database that somebody wants to drop: so do our probes, and others."""
+        self._prober.vacate(database)
+        if self._place is not None:
+            self._place.fleet.vacate(database)
+
+    def vacate_here(self, database: str) -> None:
+        """Another worker's client wants to drop a database."""
+        self.context.pools.vacate_here(database)
+        self._prober.vacate(database)
 
     def _open_console(self, admission: Admission) -> None:
         if admission.login.kind is not LoginKind.OPERATOR:
@@ -273,7 +329,7 @@ def _mock_secret(settings: Settings) -> bytes:
     return hashlib.sha256(b"gateway mock authentication\0" + meta.encode()).digest()
 
 
-def _tls(settings: Settings) -> Tls | None:
+def client_tls(settings: Settings) -> Tls | None:
     """TLS towards clients, None without a certificate. Raises ConfigError."""
     tls = settings.listen.tls
     if tls.mode is TlsMode.DISABLE or tls.certificate_file is None:
@@ -281,6 +337,16 @@ def _tls(settings: Settings) -> Tls | None:
     key_file = tls.key_file or tls.certificate_file
     context = server_context(tls.certificate_file, key_file, tls.minimum_version)
     return Tls(context, required=tls.mode is TlsMode.REQUIRE)
+
+
+def limits_by_address(
+    settings: Settings, snapshot: Snapshot
+) -> dict[tuple[str, int, str], PoolSettings]:
+    """The bounds of the pools of each database; where industries share one, the first one's."""
+    limits: dict[tuple[str, int, str], PoolSettings] = {}
+    for endpoint, industry in _endpoints(snapshot):
+        limits.setdefault(endpoint.address, pool_limits(settings, industry))
+    return limits
 
 
 def _endpoints(snapshot: Snapshot) -> list[tuple[Endpoint, str | None]]:
@@ -292,9 +358,9 @@ def _endpoints(snapshot: Snapshot) -> list[tuple[Endpoint, str | None]]:
     ]
 
 
-def _changes(before: Settings, after: Settings) -> list[str]:
+def changes_between(before: Settings, after: Settings) -> list[str]:
     """The top-level sections that differ, with a word where a restart is needed."""
-    needs_restart = {"http", "directory", "routing"}
+    needs_restart = {"http", "directory", "routing", "workers", "runtime_dir"}
     changes = []
     for name in type(after).model_fields:
         if getattr(before, name) != getattr(after, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,22 +10,30 @@ from itertools import islice
 
 from gateway.admin import views
 from gateway.admin.errors import CommandSyntax, ReloadFailed
+from gateway.admin.fleet import Fleet
 from gateway.admin.habits import habit
+from gateway.admin.merge import Merge, added, concatenated, first, highest
 from gateway.admin.order import Conversation, Order
 from gateway.admin.view import Row, View
 from gateway.admin.views import Views
 from gateway.admin.words import Kind, Statement
 from gateway.errors import ConfigError
 
+_ROWS_PER_TURN = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its words, what it is for, its columns, and what it does."""
+    """One command: its words, what it is for, its columns, and what it does.
+
+    ``merge`` makes one table of all workers'; None where one worker can speak for the gateway.
+    """
 
     words: str
     help: str
     columns: tuple[str, ...]
     run: Callable[[Views], Awaitable[Iterable[Row]]]
+    merge: Merge | None = None
 
     @property
     def tag(self) -> str:
@@ -45,10 +54,40 @@ def understand(statement: Statement, all_views: Views, talk: Conversation) -> Or
 
 
 def _order(command: Command, all_views: Views, limit: int | None) -> Order:
-    async def run() -> Iterable[Row]:
-        return islice(await command.run(all_views), limit)
+    notices: list[str] = []
 
-    return Order(command.tag, run, command.columns)
+    async def run() -> Iterable[Row]:
+        rows = await command.run(all_views)
+        if command.merge is not None and all_views.fleet is not None:
+            own = await _taken(rows)
+            tables = [own, *await _elsewhere(all_views.fleet, command.words, notices)]
+            rows = command.merge(command.columns, tables)
+        return islice(rows, limit)
+
+    return Order(command.tag, run, command.columns, notices)
+
+
+async def _elsewhere(fleet: Fleet, words: str, notices: list[str]) -> list[list[Row]]:
+    """The other workers' tables; who has none to give is named in ``notices``."""
+    answers = await fleet.rows(words)
+    silent = [f"worker {number}" for number, rows in answers.items() if rows is None]
+    if silent:
+        notices.append(f"no answer from {', '.join(silent)}: not counted here")
+    return [rows for rows in answers.values() if rows is not None]
+
+
+async def _taken(rows: Iterable[Row]) -> list[Row]:
+    """All rows, with turns for the traffic in between."""
+    iterator, taken = iter(rows), list[Row]()
+    while part := list(islice(iterator, _ROWS_PER_TURN)):
+        taken += part
+        await asyncio.sleep(0)
+    return taken
+
+
+async def own_rows(words: str, all_views: Views) -> list[Row]:
+    """This worker's part of a command's table. Raises KeyError for an unknown one."""
+    return await _taken(await _BY_WORDS[words].run(all_views))
 
 
 def _without_limit(statement: Statement) -> tuple[Statement, int | None]:
@@ -84,7 +123,7 @@ def _at_once(rows: Callable[[Views], Iterable[Row]]) -> Callable[[Views], Awaita
 
 async def _reload(all_views: Views) -> Iterable[Row]:
     try:
-        changes = all_views.reload()
+        changes = await all_views.reload()
     except ConfigError as error:
         raise ReloadFailed(
             "the settings can't be used; nothing has changed", detail="\n".join(error.problems)
@@ -106,42 +145,54 @@ COMMANDS = (
         "what each pool of server connections is doing now",
         views.POOLS.columns,
         _at_once(Views.pools),
+        added(
+            ("pool", "database", "role", "mode", "retiring"),
+            max=highest,
+            longest_wait_ms=highest,
+            last_error=first,
+        ),
     ),
     Command(
         "SHOW STATS",
         "what each pool has done since it was made",
         views.STATS.columns,
         _at_once(Views.stats),
+        added(("pool",)),
     ),
     Command(
         "SHOW TOTALS",
         "what the gateway has done since its start",
         views.TOTALS.columns,
         _at_once(Views.totals),
+        added(("name",)),
     ),
     Command(
         "SHOW CLIENTS",
         "every client, those longest connected first",
-        views.CLIENTS.columns,
+        views.CLIENT_COLUMNS,
         _at_once(Views.clients),
+        concatenated,
     ),
     Command(
         "SHOW SERVERS",
         "every server connection",
-        views.SERVERS.columns,
+        views.SERVER_COLUMNS,
         _at_once(Views.servers),
+        concatenated,
     ),
     Command(
         "SHOW OWNERS",
         "the owners that clients are connected for",
         views.OWNERS.columns,
         Views.owners,
+        added(("owner",), endpoint=first),
     ),
     Command(
         "SHOW PINS",
         "why clients keep their server between transactions",
         views.PINS.columns,
         Views.pins,
+        added(("reason",)),
     ),
     Command(
         "SHOW ROUTES",

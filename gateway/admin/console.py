@@ -19,6 +19,7 @@ from gateway.admin.errors import (
     DuplicateStatement,
     InternalError,
     NotText,
+    Remark,
     TooManyStatements,
     UnknownPortal,
     UnknownStatement,
@@ -325,12 +326,18 @@ class ConsoleSession(Operator):
             self.commands += 1
             _log.debug("console of %s from %s: %s", self.login.name, self.peer, order.tag)
             portal.rows = iter(await order.run())
+            self._tell(order.notices)
         sent = await self._send_rows(portal.rows, rows_max)
         if rows_max and sent == rows_max:
             self._wire.write(_PORTAL_SUSPENDED)
             return
         tag = f"SELECT {sent}" if order.tag == "SELECT" else order.tag
         self._wire.write(messages.command_complete(tag))
+
+    def _tell(self, notices: list[str]) -> None:
+        for text in notices:
+            self._wire.write(messages.notice_response(Remark(text)))
+        notices.clear()
 
     async def _send_rows(self, rows: Iterator[Row], rows_max: int) -> int:
         """Write up to ``rows_max`` rows (0: all) a slice at a time; how many there were."""

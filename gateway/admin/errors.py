@@ -17,6 +17,12 @@ class ReloadFailed(GatewayError):
     sqlstate = "F0000"
 
 
+class Remark(GatewayError):
+    """Something to know about an answer (warning)."""
+
+    sqlstate = "01000"
+
+
 class InternalError(GatewayError):
     """A mistake of the gateway's own."""
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable
+from functools import partial
 from html import escape
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client import Metric, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from gateway.admin.metrics import WorkerCollector
+from gateway.admin.pages import Pages
+from gateway.admin.sums import merged, plain
 from gateway.admin.version import version_line
-from gateway.admin.views import Views
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _STOP_S = 1.0
@@ -49,18 +50,15 @@ class _One(Collector):
 
 
 class HttpServer:
-    """The pages of one worker, at the address that the settings name."""
+    """The pages of a gateway, at the address that the settings name."""
 
-    def __init__(self, views: Views) -> None:
-        self._views = views
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
         self._runner: web.AppRunner | None = None
-        self._worker = WorkerCollector(views)
-        self._process = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self._process)
 
     async def start(self) -> None:
         """Listen, unless ``http.port`` is null. Raises OSError when the address can't be had."""
-        http = self._views.context.settings.http
+        http = self._pages.settings.http
         if http.port is None:
             return
         runner = web.AppRunner(
@@ -103,32 +101,38 @@ class HttpServer:
         return application
 
     async def _page(self, request: web.Request) -> web.Response:
-        context = self._views.context
         text = _PAGE.format(
             version=escape(version_line()),
-            state=escape(self._views.not_ready() or "ready"),
-            clients=len(context.registry),
-            console=escape(context.settings.console.database),
+            state=escape(await self._pages.not_ready() or "ready"),
+            clients=self._pages.clients(),
+            console=escape(self._pages.settings.console.database),
         )
         return web.Response(text=text, content_type="text/html")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         parts: list[bytes] = []
-        for family in self._worker.collect():
+        async for family in self._pages.families():
             parts.append(generate_latest(_One(family)))
             await asyncio.sleep(
                 0
             )  # with many pools the whole page takes long: traffic has its turn
         # Figures of the process are read from /proc, descriptor by descriptor: not in the loop.
-        parts.append(await asyncio.to_thread(generate_latest, self._process))
+        processes = await asyncio.to_thread(_of_processes, self._pages.processes())
+        parts += [generate_latest(_One(family)) for family in processes]
         return web.Response(body=b"".join(parts), headers={"Content-Type": _METRICS_TYPE})
 
     async def _healthy(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _ready(self, request: web.Request) -> web.Response:
-        reason = self._views.not_ready()
+        reason = await self._pages.not_ready()
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+
+def _of_processes(pids: list[int]) -> list[Metric]:
+    """Memory, processor time and descriptors of processes, added up; those that have gone aside."""
+    found = [ProcessCollector(pid=partial(int, pid), registry=None).collect() for pid in pids]
+    return list(merged([plain(family) for family in families] for families in found))
 
 
 def _reason(error: OSError) -> str:

@@ -21,6 +21,8 @@ class Order:
     tag: str
     run: Callable[[], Awaitable[Iterable[Row]]]
     columns: tuple[str, ...] | None = None
+    notices: list[str] = field(default_factory=list)
+    """What ``run`` has to say besides the rows."""
 
 
 @dataclass(slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from gateway.admin import version
+from gateway.admin.fleet import Fleet
 from gateway.admin.operator import Operator
 from gateway.admin.options import Option, options_of
 from gateway.admin.view import Cell, Row, View
@@ -77,6 +78,9 @@ STATS: View[Pool] = View(
 )
 
 
+WORKER = "worker"
+"""The last column of what each worker has for itself."""
+
 _TRANSACTION = {ord("I"): "idle", ord("T"): "open", ord("E"): "failed"}
 
 
@@ -101,6 +105,7 @@ SERVERS: View[_Placed] = View(
     expires_s=lambda one, now: one.server.life_ends_at - now,
     last_error=lambda one, now: one.server.last_error or None,
 )
+SERVER_COLUMNS = (*SERVERS.columns, WORKER)
 
 
 # --- clients ---
@@ -152,6 +157,7 @@ CLIENTS: View[Client] = View(
     transactions=_of_session(lambda one: one.transactions),
     connected_s=lambda one, now: now - one.connected_at,
 )
+CLIENT_COLUMNS = (*CLIENTS.columns, WORKER)
 
 
 @dataclass(slots=True)
@@ -276,12 +282,14 @@ def _slots(industry: Industry) -> dict[int, str]:
 class Views:
     """The state of a worker. ``state`` says ready, draining or starting.
 
-    ``reload`` reads the settings anew and says what changed; raises ConfigError.
+    ``reload`` has the whole gateway read the settings anew and says what changed; raises
+    ConfigError. ``fleet`` are all workers; None for one that is alone.
     """
 
     context: Context
-    reload: Callable[[], list[str]]
+    reload: Callable[[], Awaitable[list[str]]]
     state: Callable[[], str]
+    fleet: Fleet | None = None
 
     def pools(self) -> Iterator[Row]:
         """What each pool is doing now."""
@@ -299,12 +307,17 @@ class Views:
             for state in ServerState
             for server in pool.core.servers(state)
         )
-        return SERVERS.rows(placed, self.context.clock())
+        return self._of_worker(SERVERS.rows(placed, self.context.clock()))
 
     def clients(self) -> Iterator[Row]:
         """Every client, the consoles too, those longest connected first."""
         clients = (one for one in self.context.registry if isinstance(one, Client))
-        return CLIENTS.rows(clients, self.context.clock())
+        return self._of_worker(CLIENTS.rows(clients, self.context.clock()))
+
+    def _of_worker(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """With the worker's number in the last column."""
+        worker = str(self.context.registry.worker)
+        return ((*row, worker) for row in rows)
 
     async def owners(self) -> Iterator[Row]:
         """The owners that clients are connected for."""

@@ -63,6 +63,11 @@ class Pools:
         pool = self._pools.get((address, user))
         return pool if pool is not None else self._make(endpoint, user)
 
+    def outstanding(self, endpoint: Endpoint) -> int:
+        """Clients that an endpoint's pools serve, and that wait for them."""
+        address = endpoint.address
+        return sum(pool.core.in_use for key, pool in self._pools.items() if key[0] == address)
+
     def __iter__(self) -> Iterator[Pool]:
         yield from self._pools.values()
         yield from self._retired
@@ -79,11 +84,15 @@ class Pools:
 
         PostgreSQL waits a few seconds for those who are about to go.
         """
+        self.vacate_here(database)
+        if self.on_vacate is not None:
+            self.on_vacate(database)
+
+    def vacate_here(self, database: str) -> None:
+        """The same, telling nobody else."""
         for pool in self:
             if pool.dsn.database == database:
                 pool.vacate()
-        if self.on_vacate is not None:
-            self.on_vacate(database)
 
     def tick(self) -> None:
         """Upkeep of every pool."""

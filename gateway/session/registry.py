@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.errors import GatewayError, ShuttingDown
-from gateway.ids import Numbers, cancel_secret
+from gateway.ids import NUMBERS_STEP, Numbers, cancel_secret
+from gateway.session.census import Census
 
 SECRET_BYTES_3_0 = 4
 SECRET_BYTES_3_2 = 32
@@ -34,10 +35,12 @@ class Registered(Protocol):
 
 
 class Registry:
-    """The sessions of a worker."""
+    """The sessions of a worker. ``worker`` is its number among several; None when it is alone."""
 
-    def __init__(self) -> None:
-        self._numbers = Numbers()
+    def __init__(self, worker: int | None = None, census: Census | None = None) -> None:
+        self.worker = worker or 1
+        self._numbers = Numbers() if worker is None else Numbers(worker, NUMBERS_STEP)
+        self._census = census or Census.private()
         self._sessions: dict[int, Registered] = {}
 
     def new_key(self, minor: int) -> tuple[int, bytes]:
@@ -50,10 +53,12 @@ class Registry:
     def add(self, session: Registered) -> None:
         """A session that can be cancelled and shown from now on."""
         self._sessions[session.number] = session
+        self._census.note(len(self._sessions))
 
     def remove(self, session: Registered) -> None:
         """The session has ended."""
         self._sessions.pop(session.number, None)
+        self._census.note(len(self._sessions))
 
     def find(self, number: int, secret: bytes) -> Registered | None:
         """Whose key this is; None when it is nobody's."""
@@ -61,6 +66,11 @@ class Registry:
         if session is None or not hmac.compare_digest(session.secret, secret):
             return None
         return session
+
+    @property
+    def everywhere(self) -> int:
+        """The sessions of all workers of the gateway."""
+        return self._census.total
 
     def __len__(self) -> int:
         return len(self._sessions)

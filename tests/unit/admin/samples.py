@@ -103,7 +103,10 @@ def make_views(
     reload: Callable[[], list[str]] = list,
     state: Callable[[], str] = lambda: "ready",
 ) -> Views:
-    return Views(context or make_context(), reload, state)
+    async def reload_all() -> list[str]:
+        return reload()
+
+    return Views(context or make_context(), reload_all, state)
 
 
 class FakeTransport(asyncio.Transport):

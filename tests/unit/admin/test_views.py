@@ -76,7 +76,7 @@ def test_servers_show_their_state_and_their_client() -> None:
     assert server is not None
     server.link(client, client.number)
     server.status = ord("T")
-    (row,) = table(shown.SERVERS.columns, make_views(context).servers())
+    (row,) = table(shown.SERVER_COLUMNS, make_views(context).servers())
     assert row["state"] == "busy"
     assert row["client"] == str(client.number)
     assert row["transaction"] == "open"
@@ -96,7 +96,7 @@ def test_clients_show_what_they_do() -> None:
     client = add_client(context, OWNER, law, Asked("law"))
 
     def state() -> str | None:
-        return table(shown.CLIENTS.columns, views.clients())[0]["state"]
+        return table(shown.CLIENT_COLUMNS, views.clients())[0]["state"]
 
     assert state() == "idle"
     client.phase = Phase.SEEKING
@@ -111,7 +111,7 @@ def test_clients_show_what_they_do() -> None:
     client.server.status = ord("I")
     client.pins[Pin.LISTEN] = NOW
     assert state() == "pinned"
-    (row,) = table(shown.CLIENTS.columns, views.clients())
+    (row,) = table(shown.CLIENT_COLUMNS, views.clients())
     assert row["server_pid"] == "77"
     assert row["pins"] == "listen"
 
@@ -121,7 +121,7 @@ def test_clients_show_who_they_are_and_consoles_are_among_them() -> None:
     law = context.snapshot.shards["law"]
     add_client(context, SERVICE, law, Asked("app", owner="99"))
     add_operators(context, 1)
-    service, console = table(shown.CLIENTS.columns, make_views(context).clients())
+    service, console = table(shown.CLIENT_COLUMNS, make_views(context).clients())
     assert service["login"] == "web"
     assert service["kind"] == "service"
     assert service["owner"] == "99"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from gateway.errors import GatewayError, ShuttingDown
-from gateway.ids import Numbers, cancel_secret
+from gateway.ids import Numbers, cancel_secret, worker_of
+from gateway.session.census import Census, new_census
 from gateway.session.registry import Registry
 
 
@@ -85,6 +88,29 @@ def test_numbers_fit_an_int32_and_start_again() -> None:
     assert [numbers.next(), numbers.next()] == [1, 2]
     numbers._last = 0x7FFFFFFE
     assert [numbers.next(), numbers.next()] == [0x7FFFFFFF, 1]
+
+
+def test_workers_never_give_the_same_number() -> None:
+    first, second = Registry(worker=1), Registry(worker=2)
+    numbers = [joined(registry).number for registry in (first, second, first, second)]
+    assert numbers == [1, 2, 65, 66]
+    assert [worker_of(number) for number in numbers] == [1, 2, 1, 2]
+    second._numbers._last = 0x7FFFFFFF - 10
+    assert second.new_key(0)[0] == 2 + 2 * 64, "those below are alive"
+
+
+def test_clients_of_all_workers_are_counted() -> None:
+    descriptor = new_census(3)
+    first, second = (Registry(one, Census.shared(descriptor, one)) for one in (1, 2))
+    session = joined(first)
+    joined(first)
+    joined(second)
+    assert (len(first), first.everywhere, second.everywhere) == (2, 3, 3)
+    first.remove(session)
+    assert second.everywhere == 2
+    Census.shared(descriptor, 2)
+    assert first.everywhere == 1, "another worker sits there now"
+    os.close(descriptor)
 
 
 def test_a_living_number_is_passed_over_when_they_start_again() -> None:

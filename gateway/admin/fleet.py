@@ -1,0 +1,30 @@
+"""All workers of a gateway, as one of them sees them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.admin.view import Row
+from gateway.pool.permits import PoolKey, Purse
+
+
+class Fleet(Protocol):
+    """What a worker wants of the others, through the supervisor."""
+
+    async def rows(self, command: str) -> dict[int, list[Row] | None]:
+        """What each of the other workers answers to a console command, by its number.
+
+        None for one that did not answer in time, or failed.
+        """
+
+    async def reload(self) -> list[str]:
+        """Have all of them read the settings anew; what changed. Raises ConfigError."""
+
+    async def cancel(self, number: int, secret: bytes) -> bool:
+        """Carry out a CancelRequest wherever its client is; False when the key is nobody's."""
+
+    def vacate(self, database: str) -> None:
+        """Have the others leave a database that somebody wants to drop."""
+
+    def purse(self, key: PoolKey, maximum: int) -> Purse:
+        """Our part of a bound."""
