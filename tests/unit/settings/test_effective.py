@@ -1,12 +1,12 @@
-"""Pool limits: an industry's own, else the common ones."""
+"""Pool limits and rules of reads: an industry's own, else the common ones."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.settings.effective import pool_limits
-from gateway.settings.model import Pool, PoolMode
-from tests.unit.settings.samples import SMALLEST, load, url
+from gateway.settings.effective import pool_limits, read_rules
+from gateway.settings.model import Pool, PoolMode, ReadPolicy, Reads
+from tests.unit.settings.samples import SMALLEST, load, problems, url
 
 TEXT = f"""\
 pool: {{max: 30, queue_max: 5}}
@@ -41,3 +41,36 @@ def test_every_override_is_an_option_of_the_pool() -> None:
 def test_unknown_industry() -> None:
     with pytest.raises(KeyError):
         pool_limits(load(SMALLEST), "NOWHERE")
+
+
+READS = f"""\
+reads: {{policy: prefer-replica, lag_max_bytes: 1000}}
+meta:
+  primary: {url("meta")}
+  reads: {{policy: primary}}
+industries:
+  LAW:
+    shards: [{{primary: "{url("law")}", replicas: ["{url("law", "standby")}"]}}]
+    reads: {{lag_max_ms: 50}}
+  MEDICAL:
+    shards: [primary: "{url("medical")}"]
+"""
+
+
+def test_own_rules_of_reads_win_and_the_rest_is_inherited() -> None:
+    settings = load(READS)
+    common = Reads(policy=ReadPolicy.PREFER_REPLICA, lag_max_bytes=1000)
+    assert read_rules(settings, "MEDICAL") == common
+    assert read_rules(settings, "LAW") == common.model_copy(update={"lag_max_ms": 50})
+    assert read_rules(settings, None).policy is ReadPolicy.PRIMARY
+    assert type(settings.meta.reads).model_fields.keys() == Reads.model_fields.keys()
+    assert Reads().policy is ReadPolicy.PRIMARY
+
+
+def test_replica_only_needs_replicas() -> None:
+    text = READS.replace("prefer-replica", "replica-only")
+    assert problems(text) == [
+        "f:10:14: industries.MEDICAL.shards[0]: needs replicas, for its reads.policy is replica-only"
+    ]
+    text = READS.replace("{policy: primary}", "{policy: replica-only}")
+    assert problems(text) == ["f:3:3: meta: needs replicas, for its reads.policy is replica-only"]
