@@ -9,7 +9,7 @@ NODE_STAMP := $(NODE)/node_modules/.installed
 APPS   := tests/apps/node
 APPS_STAMP := $(APPS)/node_modules/.installed
 
-.PHONY: demo test check format pytest test-drivers test-regress test-differential docs bench bench-short clean
+.PHONY: demo test check format pytest test-drivers test-regress test-jdbc test-differential docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -30,6 +30,9 @@ test-drivers: $(STAMP)    ## other people's test suites, directly and through th
 
 test-regress: $(STAMP)    ## PostgreSQL's own regression tests, directly and through the gateway
 	@$(BIN)/python -m tests.suites.regress $(ARGS)
+
+test-jdbc: $(STAMP)       ## pgjdbc, the Java driver, directly and through the gateway
+	@$(BIN)/python -m tests.jdbc
 
 test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
 	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \

@@ -1,0 +1,1 @@
+"""pgjdbc, the Java driver, through the gateway; see `tests.jdbc.__main__`."""
