@@ -48,7 +48,7 @@ class _Table:
 def hub_login(settings: Settings, meta: Plan, wanted: str | None) -> Dsn | None:
     """Where the hub is: a URL, a database name beside the meta database, or what settings say."""
     if wanted is None:
-        return None
+        return None if settings.hub is None else parse(settings.hub.primary.get_secret_value())
     if "://" in wanted:
         return parse(wanted)
     return replace(meta.dsn, database=wanted)

@@ -11,7 +11,7 @@ from gateway.settings import dsn
 from gateway.settings.checks import database_urls
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import IndustrySettings, Routing, Settings
-from gateway.settings.shards import META, shard_names, slot_ranges
+from gateway.settings.shards import HUB, META, shard_names, slot_ranges
 
 
 def build_snapshot(settings: Settings, epoch: int) -> Snapshot:
@@ -22,6 +22,9 @@ def build_snapshot(settings: Settings, epoch: int) -> Snapshot:
     meta = _shard(META, None, settings.meta.primary, settings.meta.replicas)
     industries = {name: _industry(name, industry) for name, industry in settings.industries.items()}
     shards = {shard.name: shard for industry in industries.values() for shard in industry.shards}
+    if settings.hub is not None:
+        # Like the meta database it is no industry's, so only operators can name it.
+        shards[HUB] = _shard(HUB, None, settings.hub.primary, [])
     return Snapshot(
         epoch=epoch,
         meta=meta,

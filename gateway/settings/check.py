@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from gateway.settings import dsn
 from gateway.settings.effective import pool_limits
 from gateway.settings.model import IndustrySettings, Settings, ShardSettings
-from gateway.settings.shards import META, shard_names
+from gateway.settings.shards import HUB, META, shard_names
 
 
 def describe(settings: Settings) -> list[str]:
@@ -19,6 +19,8 @@ def describe(settings: Settings) -> list[str]:
         ("http", where, ""),
         (META, _place(settings.meta.primary), _extras(settings, None, settings.meta.replicas)),
     ]
+    if settings.hub is not None:
+        rows.append((HUB, _place(settings.hub.primary), "for operators"))
     for name, industry in settings.industries.items():
         rows += _industry(settings, name, industry)
     shards = sum(len(industry.shards) for industry in settings.industries.values())

@@ -16,7 +16,7 @@ from gateway.settings.model import (
     TlsMode,
 )
 from gateway.settings.problems import Path, Problem, dotted
-from gateway.settings.shards import META, shard_names, slot_ranges
+from gateway.settings.shards import HUB, META, shard_names, slot_ranges
 
 
 def cross_checks(settings: Settings) -> Iterator[Problem]:
@@ -91,6 +91,10 @@ def _names(settings: Settings) -> Iterator[Problem]:
     if console == META:
         yield Problem(("console", "database"), f"'{META}' is the meta database's name")
     taken: dict[str, str] = {META: "the meta database", console: "the console"}
+    if settings.hub is not None:
+        if console == HUB:
+            yield Problem(("console", "database"), f"'{HUB}' is the hub's name")
+        taken[HUB] = "the hub"
     for industry_name, industry in settings.industries.items():
         for number, name in enumerate(shard_names(industry_name, industry)):
             path = ("industries", industry_name, "shards", number)
@@ -163,6 +167,8 @@ def database_urls(settings: Settings) -> Iterator[tuple[Path, str]]:
     yield ("meta", "primary"), settings.meta.primary.get_secret_value()
     for number, replica in enumerate(settings.meta.replicas):
         yield ("meta", "replicas", number), replica.get_secret_value()
+    if settings.hub is not None:
+        yield ("hub", "primary"), settings.hub.primary.get_secret_value()
     for name, industry in settings.industries.items():
         for index, shard in enumerate(industry.shards):
             path: Path = ("industries", name, "shards", index)

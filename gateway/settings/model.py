@@ -392,6 +392,14 @@ class MetaSettings(Section):
     reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
 
 
+class HubSettings(Section):
+    """The hub, in which operators ask questions over all industries."""
+
+    primary: DatabaseUrl = Field(
+        description="URL of the database; `gateway provision` builds it, psql -d hub opens it."
+    )
+
+
 TableName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -484,6 +492,9 @@ class Settings(Section):
     )
     meta: MetaSettings = Field(
         description="The meta database: who the owners are, where they live."
+    )
+    hub: HubSettings | None = Field(
+        None, description="Database over all industries, for operators; none when empty."
     )
     industries: dict[Name, IndustrySettings] = Field(
         min_length=1,

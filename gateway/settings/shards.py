@@ -7,6 +7,9 @@ from gateway.settings.model import IndustrySettings
 META = "meta"
 """Name of the meta database's shard; no other shard may have it."""
 
+HUB = "hub"
+"""Name of the hub, where there is one."""
+
 
 def shard_names(industry: str, settings: IndustrySettings) -> list[str]:
     """Names of an industry's shards in order: given, else ``law``, or ``law_1``, ``law_2``, ..."""

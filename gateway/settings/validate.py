@@ -89,8 +89,8 @@ def _without(value: object, spoiled: Collection[Path]) -> object:
                 _put(value, ("meta",), dict(_STAND_IN))
             case ("industries", str(name), *_):
                 _remove(value, ("industries", name))
-            case ("operator_role", *_):
-                _remove(value, ("operator_role",))
+            case ("operator_role" | "hub" as section, *_):
+                _remove(value, (section,))
             case _:
                 _remove(value, path)
     if not _get(value, ("industries",)):
