@@ -101,6 +101,8 @@ class Answer:
 
     rows: list[list[bytes | None]] = field(default_factory=list)
     error: dict[str, str] | None = None
+    error_body: bytes = b""
+    """Of the ErrorResponse, as it came."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -254,8 +256,8 @@ class ServerConnection(asyncio.Protocol):
         def on_message(tag: int, body: bytes) -> None:
             if tag == _D:
                 answer.rows.append(messages.read_data_row(body))
-            elif tag == _E:
-                answer.error = answer.error or messages.read_fields(body)
+            elif tag == _E and answer.error is None:
+                answer.error, answer.error_body = messages.read_fields(body), body
             elif tag == _Z:
                 on_answer(answer)
 
@@ -519,10 +521,16 @@ class ServerConnection(asyncio.Protocol):
         raise ProtocolViolation(f"the server sent a message of type 0x{tag:02x} after its login")
 
 
+def _is_consequence(body: bytes) -> bool:
+    """Whether an error says no more than that something before it has failed."""
+    return messages.read_fields(body).get("C") in _CONSEQUENCES
+
+
 def _reworded(body: bytes, head: Expected) -> bytes:
     """An ErrorResponse that calls something by the client's name for it, or is another one."""
     if head.renamed is None:
-        return head.error
+        consequence = head.kind != replies.QUERY or _is_consequence(body)
+        return head.error if consequence else messages.message(b"E", body)
     before, after = head.renamed
     return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 
@@ -548,6 +556,9 @@ _STEP_KINDS = (
     replies.CLOSE,
     replies.CLOSE,
 )
+
+_CONSEQUENCES = frozenset(["26000", "25P02"])
+"""No such prepared statement; the transaction has failed."""
 
 _NOBODY, _SEVERAL = 0, -1
 

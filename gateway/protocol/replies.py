@@ -158,6 +158,14 @@ class Replies:
         """The server reads copy data, and has been sent nothing that ends it."""
         return self.copy_in and len(self._queue) == 1
 
+    def blame(self, error: bytes) -> None:
+        """What the gateway put in before a client's Query failed: what to tell for its error."""
+        for index, entry in enumerate(self._queue):
+            if not entry.silent:
+                if entry.kind == QUERY:
+                    self._queue[index] = Expected(QUERY, on_failed=entry.on_failed, error=error)
+                return
+
     def copy_ended(self) -> None:
         """The client sent CopyDone or CopyFail; outside of a copy they mean nothing."""
         if self._queue:

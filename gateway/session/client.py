@@ -57,6 +57,10 @@ _OUT_OF_DATE = frozenset(["RevalidateCachedQuery", "lookup_type_cache", "get_typ
 """Routines whose errors say that a statement was prepared for tables that are others now."""
 
 
+_NO_SEQUENCE_VALUE = frozenset(["currval_oid", "lastval"])
+"""Routines that say that a session has drawn nothing from a sequence yet."""
+
+
 class Phase(IntEnum):
     """Where a client is between its statements."""
 
@@ -490,6 +494,9 @@ class ClientSession(asyncio.Protocol):
         self._context.counters.errors_from_servers += 1
         if fields.get("R") in _OUT_OF_DATE and self.server is not None:
             self.server.schema.changes += 1
+        if fields.get("R") in _NO_SEQUENCE_VALUE:
+            self.holdings.reads_sequences = True
+            self._asks_foreign_sequence()
         self._fatal_seen = self._fatal_seen or fields.get("V", fields.get("S")) == "FATAL"
 
     def server_full(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gateway.pool.server import Answer, ServerConnection
+from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
 from gateway.session.holdings import Holdings
 
@@ -57,6 +58,7 @@ def _prepare(server: ServerConnection, name: str, text: str) -> bytes:
     def on_answer(answer: Answer) -> None:
         if answer.error is not None:
             undo()
+            server.replies.blame(messages.message(b"E", answer.error_body))
 
     if server.replies.sync_due:
         return server.prepare_step(text, undo)

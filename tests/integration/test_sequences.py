@@ -66,3 +66,32 @@ async def test_trap_currval_knows_what_a_columns_default_drew(gateway: Gateway) 
                 two.execute("DROP TABLE drawn")
 
     await asyncio.to_thread(scenario)
+
+
+async def test_currval_inside_a_function_is_learnt_of_by_its_error(
+    start_gateway: StartGateway,
+) -> None:
+    """What no text tells: who was told "not yet defined" keeps its server after the next draw."""
+    gateway = await start_gateway({"pool": {"max": 3}})
+
+    def scenario() -> None:
+        with _connect(gateway) as one, _connect(gateway) as two, _connect(gateway) as three:
+            one.execute("CREATE SEQUENCE hidden")
+            one.execute(
+                "CREATE FUNCTION last_hidden() RETURNS bigint LANGUAGE plpgsql"
+                " AS $$ BEGIN RETURN currval('hidden'); END $$"
+            )
+            try:
+                one.execute("SELECT nextval('hidden')")
+                two.execute("BEGIN")  # on the server that was used last
+                with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+                    one.execute("SELECT last_hidden()")
+                assert _value(one, "SELECT nextval('hidden')") == 2
+                three.execute("BEGIN")
+                assert _value(one, "SELECT last_hidden()") == 2
+            finally:
+                two.rollback()
+                three.rollback()
+                one.execute("DROP FUNCTION last_hidden(); DROP SEQUENCE hidden")
+
+    await asyncio.to_thread(scenario)

@@ -80,8 +80,16 @@ async def test_a_statement_that_cannot_be_prepared_again_is_not_forgotten(
                 one.execute("PREPARE still AS SELECT 7")
                 with _others_busy(gateway):
                     one.execute("DROP TABLE comes_and_goes")
-                    with pytest.raises(psycopg.Error):
+                    with pytest.raises(psycopg.errors.UndefinedTable, match="comes_and_goes"):
                         one.execute("EXECUTE it")
+                    one.execute("BEGIN")
+                    with pytest.raises(psycopg.errors.UndefinedTable, match="comes_and_goes"):
+                        one.execute("EXECUTE it")
+                    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+                        one.execute("EXECUTE it")
+                    one.execute("ROLLBACK")
+                    with pytest.raises(psycopg.errors.DivisionByZero):
+                        one.execute("SELECT 1/0; EXECUTE it")
                     one.execute("BEGIN")
                     assert _rows(one, "EXECUTE still") == [(7,)]
                     one.execute("COMMIT")
