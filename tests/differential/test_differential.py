@@ -16,7 +16,7 @@ from tests.differential.scripts import scripts
 from tests.differential.twins import Twins
 
 LONG = "DIFFERENTIAL_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "50"))
 TIMEOUT_S = 0 if LONG else 120
 """0: none. Every step has a limit of its own."""
 _LEFT_OUT = {Phase.explain} if LONG else {Phase.explain, Phase.shrink}
