@@ -182,6 +182,10 @@ class Cluster:
         standby._upstream = primary
         return standby
 
+    def follow(self, upstream: Cluster) -> None:
+        """A stopped standby follows another cluster from its next start on, as after a failover."""
+        self._upstream = upstream
+
     async def start(self, timeout_s: float = 60) -> None:
         """Starts the server; returns when it takes connections."""
         if self.running:

@@ -118,6 +118,7 @@ class Looker:
         connection: Connection = await asyncpg.connect(**self._arguments)
         connection.add_termination_listener(self._ended)
         self._connection = connection
+        self._query = _QUERY  # what a role may ask may have changed
         return connection
 
     async def _resolve(self) -> None:

@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 
 _JITTER = 0.1
 _MISSED_LOOKS = 3
-_REST_S = 2.0
 """A status is good for so many pauses, and one look's time."""
+_REST_S = 2.0
+"""How long a database is left alone that somebody wants for himself, in seconds."""
 
 # PostgreSQL answers, and yet it is not there for anybody: it starts, stops or crashed.
 _AWAY = (asyncpg.CannotConnectNowError, *LOST)

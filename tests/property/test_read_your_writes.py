@@ -310,5 +310,5 @@ class Cluster(RuleBasedStateMachine):
                 assert kept <= set(self.server(chosen).log), f"{owner} on {chosen.name}"
 
 
-Cluster.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Cluster.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestReadYourWrites = Cluster.TestCase

@@ -68,9 +68,8 @@ def test_own_rules_of_reads_win_and_the_rest_is_inherited() -> None:
 
 
 def test_replica_only_needs_replicas() -> None:
+    missing = "needs replicas, for its reads.policy is replica-only"
     text = READS.replace("prefer-replica", "replica-only")
-    assert problems(text) == [
-        "f:10:14: industries.MEDICAL.shards[0]: needs replicas, for its reads.policy is replica-only"
-    ]
+    assert problems(text) == [f"f:10:14: industries.MEDICAL.shards[0]: {missing}"]
     text = READS.replace("{policy: primary}", "{policy: replica-only}")
-    assert problems(text) == ["f:3:3: meta: needs replicas, for its reads.policy is replica-only"]
+    assert problems(text) == [f"f:3:3: meta: {missing}"]
