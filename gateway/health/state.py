@@ -97,6 +97,14 @@ class Health:
 
     # --- what is asked ---
 
+    def serves_reads(self, shard: Shard) -> bool:
+        """Whether some reads of this shard may go to a replica, so that writes must be marked."""
+        return bool(shard.replicas)
+
+    def replica_only(self, shard: Shard) -> bool:
+        """Whether reads of this shard may not go to the primary."""
+        return self._rules[shard.industry].policy is ReadPolicy.REPLICA_ONLY
+
     def choose(
         self,
         shard: Shard,
@@ -149,7 +157,13 @@ class Health:
 
     def _known(self, shard: Shard, owner: str, now: float) -> Known:
         log = self._logs.get(shard.primary.address)
-        return Known(self._statuses, log, self.marks.marked_at(owner), now)
+        mark = max(self.marks.marked_at(owner), self.marks.marked_at(everybody_of(shard)))
+        return Known(self._statuses, log, mark, now)
+
+
+def everybody_of(shard: Shard) -> str:
+    """Stands in the marks for all owners of a shard: for writes that may be anybody's."""
+    return f"\0{shard.name}"
 
 
 def _lag(status: EndpointStatus | None, log: PrimaryLog | None) -> tuple[float | None, int | None]:

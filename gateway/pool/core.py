@@ -65,6 +65,11 @@ class PoolCore(Generic[S, W]):
         return list(self._servers[state])
 
     @property
+    def in_use(self) -> int:
+        """Clients served, and clients that wait."""
+        return len(self._servers[ServerState.BUSY]) + len(self.queue)
+
+    @property
     def live(self) -> int:
         """Servers that work or will again without a new connect."""
         return sum(map(len, self._servers.values())) - self.count(ServerState.CLOSING)

@@ -24,6 +24,8 @@ class Asked:
 
     database: str = ""
     owner: str | None = None
+    industry: str | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ class ClientSession(asyncio.Protocol):
         """Give up whatever of a server we have or wait for, cleanly."""
         self._stop_seeking()
         server, pool = self.server, self._pool
-        self.server = None
+        self._let_go()
         if server is None or pool is None:
             return
         pool.notifiers.pop(server.pid, None)
@@ -204,6 +204,10 @@ class ClientSession(asyncio.Protocol):
             pool.abandon(server, mid_message=outbound.skip > 0, sync_due=outbound.sync_due)
         else:
             pool.release(server)
+
+    def _let_go(self) -> None:
+        """No server is ours any more."""
+        self.server = None
 
     def _stop_seeking(self) -> None:
         if self._task is not None:
@@ -458,10 +462,6 @@ class ClientSession(asyncio.Protocol):
             for one in facts.statements:
                 if one.effects & Effect.ALONE and one.name is not None:
                     self._context.pools.vacate(one.name)
-        if facts.effects & Effect.ALONE and self.login.kind is LoginKind.OPERATOR:
-            for one in facts.statements:
-                if one.effects & Effect.ALONE and one.name is not None:
-                    self._context.pools.vacate(one.name)
         if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
             self._pool.notifiers[self.server.pid] = self.number
 
@@ -519,7 +519,7 @@ class ClientSession(asyncio.Protocol):
         self._stop_seeking()
         if self.server is not None and self.server.ready_held:
             self._transport.write(messages.READY_IDLE)
-        self.server = None
+        self._let_go()
         self._input_held = False
         if untouched and self._inbox.data:
             self.phase = Phase.IDLE
@@ -622,7 +622,7 @@ class ClientSession(asyncio.Protocol):
             self._give_ready(server)
             listening.adopt(server, self.listens, channels)
             self.listens.moved(listening, channels)
-            self.server = None
+            self._let_go()
             self.phase = Phase.IDLE
             self._go_on()
             return
@@ -653,7 +653,7 @@ class ClientSession(asyncio.Protocol):
                 self._outbound.last_statement[:200].decode("utf-8", "replace"),
             )
             self._give_ready(server)
-            self.server = None
+            self._let_go()
             self.phase = Phase.IDLE
             pool.abandon(server, mid_message=False, sync_due=False)
             self._go_on()
@@ -691,7 +691,7 @@ class ClientSession(asyncio.Protocol):
             if self.holdings.unseen:
                 self.holdings.unseen = False
                 server.settings = (UNSEEN, *server.settings)
-            self.server = None
+            self._let_go()
             self.phase = Phase.IDLE
             self._server_full = False
             pool.release(server)

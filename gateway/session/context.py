@@ -59,6 +59,10 @@ class Context:
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
 
+    def outstanding(self, endpoint: Endpoint) -> int:
+        """Requests of this worker that an endpoint has not answered, those that wait for it too."""
+        return self.pools.outstanding(endpoint)
+
     def session_mode(self, endpoint: Endpoint) -> bool:
         """Whether clients of ``endpoint`` keep their server until they leave."""
         return self.modes.get(endpoint.address) is PoolMode.SESSION

@@ -29,9 +29,9 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked, NeedOwner, Reject, Route, route
 from gateway.router.topology import Endpoint
 from gateway.session.authenticate import Authenticator, LoginRefused
-from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
+from gateway.session.reading_client import ReadingSession
 from gateway.session.roaming_client import RoamingSession
 from gateway.session.scattering_client import ScatteringSession
 from gateway.session.state import (
@@ -223,7 +223,7 @@ class Doorkeeper:
 
 
 _SESSIONS = {
-    LoginKind.OWNER: ClientSession,
+    LoginKind.OWNER: ReadingSession,
     LoginKind.SERVICE: RoamingSession,
     LoginKind.OPERATOR: ScatteringSession,
 }
@@ -296,6 +296,11 @@ def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
     pairs = split_options(startup.parameters.get("options", "")) + pairs
     wanted = {name.lower(): value for name, value in pairs}
     user = startup.parameters.get("user", "")
-    asked = Asked(startup.parameters.get("database") or user, wanted.get(_OWNER))
+    asked = Asked(
+        startup.parameters.get("database") or user,
+        wanted.get(_OWNER),
+        wanted.get(f"{_OURS}industry"),
+        wanted.get(f"{_OURS}role"),
+    )
     settings = {name: value for name, value in wanted.items() if not name.startswith(_OURS)}
     return asked, ordered(settings)

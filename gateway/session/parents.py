@@ -1,5 +1,7 @@
 """Whose a row of a parent table is: asked of the industries' databases, and kept.
 
+That there is no such row is not kept: it may be there a moment later.
+
 For tables that have no tenant column of their own. Ids must be unique over all databases: one that
 is found twice is an error, never a guess.
 """
@@ -22,7 +24,6 @@ from gateway.session.state import literal, replay_sql
 
 _ENTRIES_MAX = 100_000
 _TTL_S = 300.0
-_ABSENT_TTL_S = 2.0
 _NO_SUCH_TABLE = "42P01"
 
 
@@ -32,15 +33,16 @@ class Parents:
     def __init__(self, clock: Clock, tenant_column: str) -> None:
         self.tenant_column = tenant_column
         self._found: TTLCache[ParentKey, str] = TTLCache(_ENTRIES_MAX, _TTL_S, clock)
-        self._absent: TTLCache[ParentKey, str] = TTLCache(_ENTRIES_MAX, _ABSENT_TTL_S, clock)
 
     def peek(self, key: ParentKey) -> str | None:
-        """The owner's id, empty when there was no such row; None when it must be asked."""
-        found = self._found.get(key)
-        return found if found is not None else self._absent.get(key)
+        """The owner's id; None when it must be asked."""
+        return self._found.get(key)
 
     async def find(self, key: ParentKey, snapshot: Snapshot, pools: Pools) -> str:
-        """Ask every database of the industries. Raises NoRoute, and what a database says."""
+        """Ask every database of the industries for the owner's id, empty when there is no such row.
+
+        Raises NoRoute, and what a database says.
+        """
         places = {
             shard.primary.address: shard.primary
             for industry in snapshot.industries.values()
@@ -54,7 +56,8 @@ class Parents:
                 hint="Name the owner as well, or keep such ids unique over all databases.",
             )
         owner = owners.pop() if owners else ""
-        (self._found if owner else self._absent)[key] = owner
+        if owner:
+            self._found[key] = owner
         return owner
 
     def _sql(self, key: ParentKey) -> str:

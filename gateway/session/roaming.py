@@ -30,14 +30,14 @@ from gateway.session.context import Context
 from gateway.session.demands import Demands, said_in
 from gateway.session.gate import Elsewhere, Objection
 from gateway.session.holdings import Holdings
+from gateway.session.repeated import repeatable_set, repeated
 from gateway.session.state import Pin, Settings
-from gateway.session.unit import Ask, Unit
+from gateway.session.unit import Ask, Unit, begins_reads
 
 _BEGUN_MAX = 200
 """Statements that are kept to be run when a transaction finds its place."""
 
 _HEARD_ELSEWHERE = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY
-_SETS = Effect.SETTING | Effect.SETTING_LOCAL
 _QUERY = ord("Q")
 _SAID_BY_SETTING = ("owner", "industry", "role")
 
@@ -95,7 +95,7 @@ class Roaming:
     def __init__(self, context: Context, login: Login, asked: Asked, holdings: Holdings) -> None:
         self._context = context
         self._login = login
-        self._startup = Said(owner=asked.owner, source="gateway.owner at startup")
+        self._startup = Said(asked.owner, asked.industry, asked.role, "gateway.owner at startup")
         self._holdings = holdings
         self._settings: Settings | None = None
         self._session = SAID_NOTHING
@@ -111,7 +111,13 @@ class Roaming:
         """The linked server may still be left for another: nothing has bound the transaction."""
         self.bound: Shard | None = None
         self.last: Shard | None = None
+        self.owner: str | None = None
+        """Whose the last statement was that said so; None when it was several owners'."""
+        self.role: str | None = None
+        """The role that was said for the last statement."""
         self._savepoints: list[str] = []
+        self._written: set[str] = set()
+        """Tables that the running transaction has written."""
         self._sets = False
         self._idle_pin = False
         """Outside of a transaction, on a server that the session keeps."""
@@ -136,6 +142,16 @@ class Roaming:
     def begun_sql(self) -> str:
         """What the transaction began with, in one string."""
         return b";\n".join(self.begun).decode("utf-8", "surrogateescape")
+
+    @property
+    def begun_for_reads(self) -> bool:
+        """Whether a transaction that has no place yet was begun READ ONLY, as a standby can."""
+        facts = [self._context.facts.facts(text) for text in self.begun]
+        if not facts or not begins_reads(facts[0]):
+            return False
+        later = [one.transaction for more in facts[1:] for one in more.statements]
+        said = [one for one in later if one is not None]
+        return not any(one.isolation or one.read_only is False for one in said)
 
     def answer(self, unit: Unit) -> bytes | None:
         """The gateway's own answer to a unit that needs no server yet; None when it needs one.
@@ -193,7 +209,7 @@ class Roaming:
         return "SAVEPOINT"
 
     def _set(self, text: bytes, statement: StatementFacts) -> str:
-        if len(self.begun) >= _BEGUN_MAX or not _repeatable_set(statement):
+        if len(self.begun) >= _BEGUN_MAX or not repeatable_set(statement):
             return ""
         self._heed_settings(statement)
         self.begun.append(text)
@@ -226,6 +242,7 @@ class Roaming:
         """A server of ``target`` is ours, and these will be sent."""
         self.peek.forget()
         self.bound = self.last = target.shard
+        self.owner = target.owner
         self.soft = True
         for ask in asks:
             self._note(ask)
@@ -256,10 +273,15 @@ class Roaming:
         if isinstance(outcome, Reject) and self._stays(wanted, bound):
             self.soft = False
             return None
+        if isinstance(outcome, NeedParent) and outcome.key.table in self._written:
+            self._note(ask)  # a row that this transaction has made, perhaps: nobody else sees it
+            return None
         if not isinstance(outcome, Route):
             return outcome
         if outcome.shard.name == bound.name or self._reads_its_part(wanted, bound):
             self.peek.forget()
+            if wanted.owners:
+                self.owner = outcome.owner
             self._note(ask)
             return None
         if self.soft:
@@ -272,6 +294,7 @@ class Roaming:
         self.local = self.failed = self.soft = self._sets = self._idle_pin = False
         self.bound = None
         self._savepoints = []
+        self._written.clear()
         self._said_here = SAID_NOTHING
 
     def fail(self) -> None:
@@ -333,6 +356,7 @@ class Roaming:
                 )
             said = here
         found = _first_of(said, self._said_here, self._session, self._startup)
+        self.role = found.role
         if found.owner is None:
             return found
         same = canonical(self._context.settings.routing.key_type, found.owner)
@@ -356,49 +380,38 @@ class Roaming:
         """It is sent: what it means for where the transaction may still go."""
         if self._idle_pin and ask.facts.first is Verb.BEGIN:
             self._idle_pin = False
-        if ask.pending or not self.soft:
+        if ask.pending:
+            return
+        for statement in ask.facts.statements:
+            if statement.writes:
+                self._written.update(table for _, table in statement.writes)
+        if not self.soft:
             return
         if not ask.facts.known:
             self.soft = False
             return
         for statement in ask.facts.statements:
-            if _may_be_repeated(statement):
-                self._keep(ask, statement)
-            elif statement.effects or not _harmless(statement):
+            again = repeated(ask, statement)
+            if again is not None:
+                self._keep(ask, *again)
+            elif statement.effects or not self._harmless(statement):
                 self.soft = False
 
-    def _keep(self, ask: Ask, statement: StatementFacts) -> None:
+    def _harmless(self, statement: StatementFacts) -> bool:
+        """It reads no table but the system's and leaves nothing: it may have run anywhere."""
+        if not statement.read_only:
+            return False
+        keying = self._demands.keying()
+        return not keying.tables.expanded(statement.reads, keying.path)
+
+    def _keep(self, ask: Ask, text: bytes, statement: StatementFacts) -> None:
         if not ask.facts.single or len(self.begun) >= _BEGUN_MAX:
             self.soft = False
             return
-        if statement.verb is Verb.SET:
+        if statement.settings or statement.verb is Verb.SET:
             self._heed_settings(statement)
             self._sets = True
-        self.begun.append(ask.text)
-
-
-def _harmless(statement: StatementFacts) -> bool:
-    """It reads no table and leaves nothing: it may have run in any database."""
-    return statement.read_only and not statement.reads
-
-
-def _may_be_repeated(statement: StatementFacts) -> bool:
-    """It only begins a transaction, and may do so on another server too."""
-    if statement.verb is Verb.SET:
-        return _repeatable_set(statement)
-    return statement.verb in (Verb.BEGIN, Verb.SAVEPOINT)
-
-
-def _repeatable_set(statement: StatementFacts) -> bool:
-    """SET with constants, and SET TRANSACTION: the same words do the same on another server."""
-    if not statement.effects or statement.effects & ~_SETS:
-        return False
-    if not statement.settings:
-        return statement.transaction is not None
-    return all(
-        change.values and all(isinstance(value, Const) for value in change.values)
-        for change in statement.settings
-    )
+        self.begun.append(text)
 
 
 def _with(said: Said, name: str, value: str, source: str) -> Said:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.errors import GatewayError, NoRoute, ServerSaid, ServerUnavailable
+from gateway.health.state import everybody_of
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
@@ -22,10 +23,12 @@ from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.gate import GATHER_MAX_BYTES, Gate, Objection, Stop
 from gateway.session.raising import raise_sql
+from gateway.session.reading_client import policy_of
 from gateway.session.roaming import Roaming
 from gateway.session.scattering_client import ScatteringSession
 from gateway.session.state import Settings
-from gateway.session.unit import Ask
+from gateway.session.unit import Ask, Unit
+from gateway.settings.model import ReadPolicy
 
 _FAILED = ord("E")
 _QUERY = ord("Q")
@@ -136,11 +139,26 @@ class RoamingSession(ScatteringSession):
         self._task = None
         then()
 
+    def _read_unit(self) -> Unit:
+        return self._unit
+
+    def _is_read(self, unit: Unit) -> bool:
+        """A read by itself, or the first of a transaction that was begun for reads only."""
+        if self._roaming.begun and not self._roaming.begun_for_reads:
+            return False
+        return super()._is_read(unit)
+
+    def _policy_said(self, unit: Unit) -> ReadPolicy | None:
+        return policy_of(self._roaming.role)
+
     def granted(self, server: ServerConnection) -> None:
         assert self.last_route is not None
         self._roaming.linked(self.last_route, self._unit.asks)
         self._check_gate.admit(self._unit)
         super().granted(server)
+
+    def _guard_read(self) -> None:
+        """Its gate is there always."""
 
     def _begin_there(self, server: ServerConnection) -> None:
         """Run in front what the gateway itself has answered of the transaction, then go on."""
@@ -189,7 +207,11 @@ class RoamingSession(ScatteringSession):
             assert self.last_route is not None
             roaming.stay(self.last_route)
         try:
-            return roaming.check(ask)
+            objection = roaming.check(ask)
+            if objection is None and self._marked:
+                assert roaming.bound is not None
+                self._mark(roaming.owner or everybody_of(roaming.bound))
+            return objection
         except Incomplete:
             return Reject(_key_too_far_behind())
         except GatewayError as error:
@@ -262,7 +284,7 @@ class RoamingSession(ScatteringSession):
     def _leave(self, server: ServerConnection) -> None:
         """Give a server back, in between two messages of the client."""
         assert self._pool is not None
-        self.server = None
+        self._let_go()
         self.phase = Phase.IDLE
         self._server_full = False
         self._outbound.sync_due = False

@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, NoRoute
-from gateway.pool.prepared import IN_DOUBT, Statement
 from gateway.protocol import messages
 from gateway.router.identity import Grant, Login, LoginKind
 from gateway.router.roaming import SAID_NOTHING, Said, scattered
 from gateway.router.route import Asked, NeedOwner, Reject
 from gateway.router.topology import Shard
-from gateway.session.client import ClientSession, Phase
+from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.merge import Merge
+from gateway.session.reading_client import ReadingSession
 from gateway.session.scatter import Scatter, possible
 from gateway.session.state import Settings
-from gateway.session.unit import Ask, Reader, Unit
+from gateway.session.unit import Ask, Unit
 
 
-class ScatteringSession(ClientSession):
+class ScatteringSession(ReadingSession):
     """An operator's client after its login; the base of a service login's."""
 
     def __init__(
@@ -50,15 +50,7 @@ class ScatteringSession(ClientSession):
             peer=peer,
             application=application,
         )
-        self._reader = Reader(context.facts, parameters, self._prepared)
-        self._unit = Unit()
         self._scatter: Scatter | None = None
-
-    def _prepared(self, name: bytes) -> Statement | None:
-        """What the client has prepared under a name."""
-        if name.decode("utf-8", "surrogateescape") in self.holdings.sql_prepared:
-            return IN_DOUBT
-        return self._outbound.translator.statement(name)
 
     def _seek(self) -> None:
         if b"scatter" not in self._inbox.data:

@@ -13,13 +13,16 @@ from gateway.errors import ProtocolViolation
 from gateway.pool.prepared import Statement
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
-from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache
+from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.router.sqlparse import TEXT_BYTES_MAX
 from gateway.router.values import Parameters, Unreadable
 from gateway.session.outbound import reads_backslashes
 
 _UINT16 = struct.Struct("!H")
+_SETS = Effect.SETTING | Effect.SETTING_LOCAL
 
+SERIALIZABLE = "serializable"
+"""The isolation level that a standby does not have."""
 _ENDS = b"QFSH"
 _ENDS_READY = b"QFS"
 """A ReadyForQuery is the answer."""
@@ -141,7 +144,7 @@ def read_bind(message: bytes, at: int, facts: Facts, body: bytes, *, complete: b
     Raises Incomplete.
     """
     text = body[: body.find(b"\0")]
-    if not facts.keyed:
+    if not facts.keyed and not facts.effects & _SETS:
         return Ask(facts, text)
     try:
         return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
@@ -166,3 +169,11 @@ _READERS: dict[int, Callable[[Reader, bytes, bool], Ask | None]] = {
     ord("P"): Reader._parse,
     ord("B"): Reader._bind,
 }
+
+
+def begins_reads(facts: Facts) -> bool:
+    """Whether it is a BEGIN READ ONLY that a standby knows too."""
+    if not facts.single or facts.first is not Verb.BEGIN:
+        return False
+    options = facts.statements[0].transaction
+    return options is not None and bool(options.read_only) and options.isolation != SERIALIZABLE

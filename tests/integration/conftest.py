@@ -92,9 +92,10 @@ def with_overrides(settings: Settings, overrides: Mapping[str, Any] | None) -> S
     return Settings.model_validate(merged(revealed(settings), overrides or {}))
 
 
-async def _start(
+async def run_gateway(
     provisioned: Provisioned, stack: AsyncExitStack, overrides: Mapping[str, Any] | None
 ) -> Gateway:
+    """A gateway with some options changed; it stops with ``stack``."""
     settings = with_overrides(provisioned.settings, overrides)
     reread: list[Settings | Exception] = [settings]
 
@@ -113,7 +114,7 @@ async def _start(
 async def gateway(provisioned: Provisioned) -> AsyncIterator[Gateway]:
     """One gateway that many tests share: they leave no connection open and reload nothing."""
     async with AsyncExitStack() as stack:
-        yield await _start(provisioned, stack, None)
+        yield await run_gateway(provisioned, stack, None)
 
 
 @pytest.fixture
@@ -122,6 +123,6 @@ async def start_gateway(provisioned: Provisioned) -> AsyncIterator[StartGateway]
     async with AsyncExitStack() as stack:
 
         async def start(overrides: Mapping[str, Any] | None = None) -> Gateway:
-            return await _start(provisioned, stack, overrides)
+            return await run_gateway(provisioned, stack, overrides)
 
         yield start

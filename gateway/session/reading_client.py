@@ -1,0 +1,199 @@
+"""A client whose provable reads may be served by replicas; the base of every login's session.
+
+A read goes to a replica by itself: what the client sends behind it waits until it is answered. All
+else goes to the primary, and is marked as a write of its owner until it has ended, so that the
+owner's next reads find what it wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from gateway.errors import GatewayError, NoRoute, PoolExhausted, ServerUnavailable
+from gateway.health.state import everybody_of
+from gateway.pool.prepared import IN_DOUBT, Statement
+from gateway.pool.server import IDLE, ServerConnection
+from gateway.router.identity import Login, LoginKind
+from gateway.router.replicas import BY_POLICY
+from gateway.router.route import Asked, Route
+from gateway.router.topology import Role
+from gateway.session.client import ClientSession
+from gateway.session.context import Context
+from gateway.session.demands import has_comment, said_in
+from gateway.session.gate import Gate
+from gateway.session.state import Settings
+from gateway.session.unit import SERIALIZABLE, Reader, Unit, begins_reads
+from gateway.settings.model import ReadPolicy
+
+_POLICIES: Final = {"primary": ReadPolicy.PRIMARY, "replica": ReadPolicy.PREFER_REPLICA}
+
+
+class ReadingSession(ClientSession):
+    """An owner login's client after its login."""
+
+    def __init__(
+        self,
+        context: Context,
+        transport: asyncio.Transport,
+        login: Login,
+        asked: Asked,
+        *,
+        number: int,
+        secret: bytes,
+        startup_settings: Settings,
+        parameters: dict[bytes, bytes],
+        peer: str,
+        application: str,
+    ) -> None:
+        super().__init__(
+            context,
+            transport,
+            login,
+            asked,
+            number=number,
+            secret=secret,
+            startup_settings=startup_settings,
+            parameters=parameters,
+            peer=peer,
+            application=application,
+        )
+        self._reader = Reader(context.facts, parameters, self._prepared)
+        self._unit = Unit()
+        self._one_unit = Gate(self._reader, lambda ask: None)
+        self._reads = False
+        """What is under way is one provable read, wherever it goes."""
+        self._marked: list[str] = []
+        """Whose writes are under way on our server, as the marks were told."""
+
+    def _prepared(self, name: bytes) -> Statement | None:
+        """What the client has prepared under a name."""
+        if name.decode("utf-8", "surrogateescape") in self.holdings.sql_prepared:
+            return IN_DOUBT
+        return self._outbound.translator.statement(name)
+
+    # --- the way to a server ---
+
+    def _acquire(self, target: Route) -> None:
+        self._reads = False
+        health = self._context.health
+        if health.serves_reads(target.shard) and not self._context.session_mode(target.endpoint):
+            try:
+                target = self._for_read(target)
+            except GatewayError as error:
+                self._refuse_unit(error)
+                return
+        super()._acquire(target)
+
+    def _for_read(self, target: Route) -> Route:
+        """The same, to a replica where that may serve what is asked. Raises NoUsableReplica."""
+        unit = self._read_unit()
+        policy = self._policy_said(unit)
+        default = ReadPolicy.PRIMARY if self.login.kind is LoginKind.OPERATOR else None
+        if not self._is_read(unit):
+            return target
+        self._reads = True
+        context = self._context
+        choice = context.health.choose(
+            target.shard,
+            target.owner or "",
+            context.outstanding,
+            context.clock(),
+            policy or default,
+        )
+        if choice.reason is BY_POLICY:
+            return target
+        return replace(
+            target, endpoint=choice.endpoint, reason=f"{target.reason}; read: {choice.reason}"
+        )
+
+    def _read_unit(self) -> Unit:
+        """What stands at the front of the input."""
+        self._unit = self._reader.unit(self._inbox.data)
+        return self._unit
+
+    def _is_read(self, unit: Unit) -> bool:
+        """Whether it is one provable read, or the beginning of a transaction of reads."""
+        if not unit.ends_ready or self.pins or not self._isolation_serves(unit):
+            return False
+        run = [ask.facts for ask in unit.asks if not ask.pending]
+        if not run:
+            return False
+        return all(facts.known and facts.read_only for facts in run) or (
+            len(run) == 1 and begins_reads(run[0])
+        )
+
+    def _isolation_serves(self, unit: Unit) -> bool:
+        """A standby has no serializable transactions."""
+        settings = dict(self.holdings.settings)
+        return settings.get("default_transaction_isolation") != SERIALIZABLE
+
+    def _policy_said(self, unit: Unit) -> ReadPolicy | None:
+        """What a comment, a setting or the startup says of the role. Raises NoRoute."""
+        said = [said_in(ask.text).role for ask in unit.asks if has_comment(ask.text)]
+        said += [dict(self.holdings.settings).get("gateway.role"), self.asked.role]
+        return policy_of(next((one for one in said if one), None))
+
+    def refused(self, error: GatewayError) -> None:
+        """A replica that can't be had now leaves its read to the primary."""
+        target = self.last_route
+        if target is None or not self._may_fall_back(target, error):
+            super().refused(error)
+            return
+        primary = target.shard.primary
+        super()._acquire(replace(target, endpoint=primary, reason=f"{target.reason}, had failed"))
+
+    def _may_fall_back(self, target: Route, error: GatewayError) -> bool:
+        if target.endpoint.role is not Role.REPLICA:
+            return False
+        if not isinstance(error, ServerUnavailable | PoolExhausted):
+            return False
+        return not self._context.health.replica_only(target.shard)
+
+    # --- linked ---
+
+    def granted(self, server: ServerConnection) -> None:
+        target = self.last_route
+        assert target is not None
+        if self._reads:
+            self._guard_read()
+        elif self._context.health.serves_reads(target.shard):
+            self._mark(target.owner or everybody_of(target.shard))
+        super().granted(server)
+
+    def _guard_read(self) -> None:
+        """Nothing else may follow the read to its server."""
+        self._gate = self._one_unit
+        self._one_unit.admit(self._unit)
+
+    def _mark(self, key: str) -> None:
+        """A transaction that may write for ``key`` is under way."""
+        if key not in self._marked:
+            self._marked.append(key)
+            self._context.health.marks.begin(key, self._context.clock())
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._marked:
+            now, marks = self._context.clock(), self._context.health.marks
+            for key in self._marked:
+                marks.end(key, now)
+            self._marked = []
+        if self._gate is self._one_unit:
+            self._gate = None
+
+    def server_ready(self, status: int) -> None:
+        self._one_unit.closed = False
+        super().server_ready(status)
+        if status != IDLE and self._gate is self._one_unit and self.server is not None:
+            self._go_on()
+
+
+def policy_of(role: str | None) -> ReadPolicy | None:
+    """What a role that a client names means for its reads. Raises NoRoute for one there is not."""
+    if role is None:
+        return None
+    if role not in _POLICIES:
+        raise NoRoute(f'there is no role "{role}"', hint="It is primary or replica.")
+    return _POLICIES[role]
