@@ -490,16 +490,19 @@ class Extractor:
         values: tuple[Source, ...] = (self.keys.source(value),)
         if "A_Const" in value and value["A_Const"].get("isnull"):
             values = ()
+        local, certain = is_true_constant(is_local), "A_Const" in is_local
         if isinstance(constant, Const):
-            self.change(constant.value.lower(), values, is_true_constant(is_local))
+            self.change(constant.value.lower(), values, local, certain)
         else:
             self.effects |= _ROLE
-            self.change("*", values, is_true_constant(is_local))
+            self.change("*", values, local, certain)
 
-    def change(self, name: str, values: tuple[Source, ...], local: bool) -> None:
+    def change(
+        self, name: str, values: tuple[Source, ...], local: bool, certain: bool = True
+    ) -> None:
         """A setting is changed; ``name`` is lower case."""
         local = local or name in _TRANSACTION_SETTINGS
-        self.settings.append(SettingChange(name, values, local))
+        self.settings.append(SettingChange(name, values, local, certain))
         if local:
             self.effects |= _SETTING_LOCAL
         elif name in ("role", "session_authorization"):

@@ -180,12 +180,13 @@ class SettingChange:
 
     ``name`` is lower case; ``*`` for all of them, or for one that the text does not say. ``values``
     are the elements in order (several for lists such as search_path); none means back to its
-    default.
+    default. ``certain`` is False where a parameter says whether it is ``local``.
     """
 
     name: str
     values: tuple[Source, ...] = ()
     local: bool = False
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)

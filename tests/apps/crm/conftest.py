@@ -75,7 +75,9 @@ async def spread(postgres: Cluster) -> AsyncIterator[Spread]:
     shards = build_snapshot(settings, 1).shards.values()
     urls = {shard.name: postgres.dsn(shard.primary.database) for shard in shards}
     password = next(login.password for login in logins if login.user == SERVICE)
-    async with running(changed(settings, pool={"max": POOL_MAX})) as worker:
+    parents = {"ConversationMessage.conversationId": "Conversation.id"}
+    settings = changed(settings, pool={"max": POOL_MAX}, routing={"parents": parents})
+    async with running(settings) as worker:
         host, port = worker.address
         url = f"postgresql://{SERVICE}:{quote(password)}@{host}:{port}/{SERVICE}"
         yield Spread(Place(url, urls.pop("meta"), urls, _owners(logins)), worker)
