@@ -181,7 +181,9 @@ async def test_the_owners_reads_follow_the_owners_writes(trio: Trio) -> None:
         assert {watcher.chosen().name for _ in range(10)} == {"law-replica-1", "law-replica-2"}
 
 
-async def test_no_read_is_older_than_the_owners_last_write(trio: Trio) -> None:
+async def test_trap_a_read_after_a_write_from_a_replica_that_has_not_replayed_it(
+    trio: Trio,
+) -> None:
     """Writes and reads one after the other, while standbys stop and go on replaying."""
     async with watching(trio.primary, trio.standbys, health={"interval_ms": 20}) as watcher:
         await watcher.until_reasons(USABLE, USABLE)
@@ -265,7 +267,7 @@ async def test_a_lost_connection_is_noticed_before_the_next_look(trio: Trio) -> 
         assert (watcher.status(1).reachable, watcher.status(1).error) == (True, "")
 
 
-async def test_a_terminated_look_is_no_outage(trio: Trio) -> None:
+async def test_trap_pg_terminate_backend_is_not_taken_for_a_dead_server(trio: Trio) -> None:
     async with watching(trio.primary, trio.standbys) as watcher:
         await watcher.until_reasons(USABLE, USABLE)
         for _ in range(5):
@@ -312,7 +314,7 @@ async def test_what_an_ordinary_role_may_not_see(trio: Trio, cluster_folder: Pat
         await watcher.prober.close()
 
 
-async def test_one_that_accepts_and_says_nothing_hangs_nobody(trio: Trio) -> None:
+async def test_trap_a_server_that_accepts_and_says_nothing(trio: Trio) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         watcher = Watcher()
         replicas = [f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x", trio.standbys[0].dsn()]
