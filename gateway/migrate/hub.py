@@ -45,6 +45,10 @@ class _Table:
     sources: tuple[Source, ...]
 
 
+_Attached = set[tuple[str, str, bool]]
+"""Foreign tables that are partitions: source, table, and whether a level by shard is above."""
+
+
 def hub_login(settings: Settings, meta: Plan, wanted: str | None) -> Dsn | None:
     """Where the hub is: a URL, a database name beside the meta database, or what settings say."""
     if wanted is None:
@@ -82,8 +86,9 @@ async def build_hub(
             await connection.execute("SET LOCAL client_min_messages = warning")
             await connection.execute(_LOCK)
             await _servers(connection, sources, roles)
+            attached = await _attached(connection)
             for table in tables:
-                await _table(connection, table)
+                await _table(connection, table, attached)
             await _settings(connection, hub, roles, sources)
     report(f"{hub.place}: hub of {len(sources)} databases, {len(tables)} tables")
 
@@ -221,7 +226,7 @@ async def _mapping(hub: Connection, source: Source, role: str) -> None:
 # --- tables ---
 
 
-async def _table(hub: Connection, table: _Table) -> None:
+async def _table(hub: Connection, table: _Table, attached: _Attached) -> None:
     if table.sources[0].industry is None:
         await _make(hub, table, f"public.{identifier(table.name)}", table.sources[0])
         return
@@ -229,31 +234,38 @@ async def _table(hub: Connection, table: _Table) -> None:
     if await _start(hub, table, parent):
         listed = ", ".join(f"{identifier(name)} {kind}" for name, kind in table.columns.items())
         await hub.execute(f"CREATE TABLE {parent} ({listed}) PARTITION BY LIST (industry)")
+        attached = set()
     for industry in dict.fromkeys(source.industry or "" for source in table.sources):
         shards = [source for source in table.sources if source.industry == industry]
-        await _partition(hub, table, parent, industry, shards)
+        await _partition(hub, table, parent, industry, shards, attached)
 
 
 async def _partition(
-    hub: Connection, table: _Table, parent: str, industry: str, shards: Sequence[Source]
+    hub: Connection,
+    table: _Table,
+    parent: str,
+    industry: str,
+    shards: Sequence[Source],
+    attached: _Attached,
 ) -> None:
     """An industry's partition: the foreign table itself, or one more level by shard."""
     middle = f"{SCHEMA}.{identifier(f'{industry}.{table.name}')}"
     split = bool(await hub.fetchval("SELECT to_regclass($1) IS NOT NULL", middle))
-    above, bound = parent, literal(industry)
-    if len(shards) > 1 or split:
+    above, split_here = parent, len(shards) > 1 or split
+    if split_here:
         if not split:
             await hub.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             await _detach_all(hub, table, parent, industry)
             await hub.execute(
-                f"""CREATE TABLE {middle} PARTITION OF {parent} FOR VALUES IN ({bound})
+                f"""CREATE TABLE {middle} PARTITION OF {parent}
+                    FOR VALUES IN ({literal(industry)})
                     PARTITION BY LIST (shard)"""
             )
         above = middle
     for source in shards:
-        bound = literal(source.name if above == middle else industry)
+        bound = literal(source.name if split_here else industry)
         leaf = f"{identifier(source.name)}.{identifier(table.name)}"
-        if not await _is_attached(hub, leaf, above):
+        if (source.name, table.name, split_here) not in attached:
             await hub.execute(
                 f"""DROP FOREIGN TABLE IF EXISTS {leaf};
                     CREATE FOREIGN TABLE {leaf} PARTITION OF {above} FOR VALUES IN ({bound})
@@ -276,14 +288,17 @@ async def _detach_all(hub: Connection, table: _Table, parent: str, industry: str
         await hub.execute(f"DROP FOREIGN TABLE {row[0]}")
 
 
-async def _is_attached(hub: Connection, leaf: str, above: str) -> bool:
-    found: bool = await hub.fetchval(
-        """SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1)
-                                                    AND inhparent = $2::text::regclass)""",
-        leaf,
-        above,
+async def _attached(hub: Connection) -> _Attached:
+    rows = await hub.fetch(
+        """SELECT n.nspname::text, c.relname::text, above.nspname = $1
+             FROM pg_inherits i
+             JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_class p ON p.oid = i.inhparent
+             JOIN pg_namespace above ON above.oid = p.relnamespace
+            WHERE c.relkind = 'f'""",
+        SCHEMA,
     )
-    return found
+    return {(row[0], row[1], row[2]) for row in rows}
 
 
 async def _make(hub: Connection, table: _Table, place: str, source: Source) -> None:
@@ -307,12 +322,13 @@ async def _start(hub: Connection, table: _Table, place: str) -> bool:
     )
     if not rows:
         return True
-    present = [(row[0], row[1]) for row in rows]
-    wanted = list(table.columns.items())
+    present = {(row[0], row[1]) for row in rows}
+    wanted = table.columns.items()
     kind = "FOREIGN TABLE" if rows[0][2] == "f" else "TABLE"
-    if present == wanted[: len(present)]:
-        for name, type_ in wanted[len(present) :]:
-            await hub.execute(f"ALTER {kind} {place} ADD COLUMN {identifier(name)} {type_}")
+    if present <= wanted:
+        for name, type_ in wanted:
+            if (name, type_) not in present:
+                await hub.execute(f"ALTER {kind} {place} ADD COLUMN {identifier(name)} {type_}")
         return False
     try:
         async with hub.transaction():

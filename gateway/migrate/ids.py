@@ -7,26 +7,15 @@ database's number and steps by the stride never gives what another database give
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from gateway.migrate.connect import Connection, connected, identifier
+from gateway.migrate.connect import Connection, connected
 from gateway.migrate.plan import Plan, ProvisionError, Report
 
 STRIDE = 128
 """Step of all sequences: room for 127 databases, and for 16.7 million rows of a table in each of
 them where ids are of type integer."""
-
-_SEQUENCES = """
-    SELECT s.oid::regclass::text AS sequence, t.relname::text AS table, a.attname::text AS column,
-           q.seqincrement AS increment, q.seqstart AS start
-      FROM pg_sequence q
-      JOIN pg_class s ON s.oid = q.seqrelid
-      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
-                      AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      JOIN pg_class t ON t.oid = d.refobjid
-      JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
-     WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> ALL ($1::text[])
-     ORDER BY t.relname, a.attname"""
 
 _KNOWN_STRIDE = "SELECT min(stride) FROM gateway.id_number"
 _NEW_NUMBER = """
@@ -34,17 +23,31 @@ _NEW_NUMBER = """
     SELECT $1, (SELECT min(n) FROM generate_series(1, $2::integer) AS n
                  WHERE n NOT IN (SELECT number FROM gateway.id_number)), $2
     ON CONFLICT (shard) DO NOTHING"""
+_NOTE_NUMBER = """
+    INSERT INTO gateway.ids (number, stride) VALUES ($1, $2)
+    ON CONFLICT (only_row) DO UPDATE SET number = $1, stride = $2
+    WHERE (ids.number, ids.stride) <> ($1, $2)"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sequence:
-    """One column that draws its values, and how."""
+class _Drawn:
+    """One column that draws its values: how it goes on, and its highest value, None for no rows."""
 
     sequence: str
     table: str
-    column: str
     increment: int
     start: int
+    top: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A database, its number, and what draws there."""
+
+    name: str
+    connection: Connection
+    number: int
+    drawn: tuple[_Drawn, ...]
 
 
 async def spread_ids(
@@ -56,20 +59,43 @@ async def spread_ids(
     that table in all of ``plans``. Raises ProvisionError for another stride than the one in use.
     """
     numbers = await _numbers(meta, plans, stride)
-    tops: dict[str, int] | None = None
-    for plan in plans:
-        number = numbers[plan.own_shards[0]]
-        async with connected(plan.dsn) as shard:
-            await _note_number(shard, number, stride)
-            due, left = await _due(shard, plan, number, stride, used)
-            if due and tops is None:
-                tops = await _tops(plans)
-            await _apply(shard, due, number, stride, tops or {})
-        name = ", ".join(plan.own_shards)
-        if due:
-            report(f"{name}: {len(due)} sequences draw {number}, {number + stride}, ...")
-        if left:
-            report(f"{name}: {left} tables with rows keep their sequences (--stride-sequences)")
+    tops: dict[str, int] = {}
+    async with AsyncExitStack() as stack:
+        places = []
+        for plan in plans:
+            connection = await stack.enter_async_context(connected(plan.dsn))
+            rows = await connection.fetch(
+                "SELECT * FROM gateway.drawn_columns($1)", plan.spared_tables
+            )
+            drawn = tuple(_Drawn(*row) for row in rows)
+            number = numbers[plan.own_shards[0]]
+            places.append(_Place(", ".join(plan.own_shards), connection, number, drawn))
+            for one in drawn:
+                tops[one.table] = max(tops.get(one.table, 0), one.top or 0)
+        for place in places:
+            await _spread(place, stride, used, tops, report)
+
+
+async def _spread(
+    place: _Place, stride: int, used: bool, tops: Mapping[str, int], report: Report
+) -> None:
+    number = place.number
+    await place.connection.execute(_NOTE_NUMBER, number, stride)
+    wrong = [one for one in place.drawn if (one.increment, one.start) != (stride, number)]
+    # One that has our stride and another number: the database is a copy of another one.
+    due = [one for one in wrong if one.top is None or used or one.increment == stride]
+    if due:
+        await place.connection.execute(
+            """SELECT gateway.stride_sequence(sequence::regclass, $3, $4, above)
+                 FROM unnest($1::text[], $2::bigint[]) AS due (sequence, above)""",
+            [one.sequence for one in due],
+            [tops[one.table] for one in due],
+            number,
+            stride,
+        )
+        report(f"{place.name}: {len(due)} sequences draw {number}, {number + stride}, ...")
+    if left := len(wrong) - len(due):
+        report(f"{place.name}: {left} tables with rows keep their sequences (--stride-sequences)")
 
 
 async def _numbers(meta: Connection, plans: Sequence[Plan], stride: int) -> Mapping[str, int]:
@@ -86,70 +112,3 @@ async def _numbers(meta: Connection, plans: Sequence[Plan], stride: int) -> Mapp
             await meta.execute(_NEW_NUMBER, shard, stride)
         rows = await meta.fetch("SELECT shard, number FROM gateway.id_number")
     return {row["shard"]: row["number"] for row in rows}
-
-
-async def _note_number(shard: Connection, number: int, stride: int) -> None:
-    await shard.execute(
-        """INSERT INTO gateway.ids (number, stride) VALUES ($1, $2)
-           ON CONFLICT (only_row) DO UPDATE SET number = $1, stride = $2
-           WHERE (ids.number, ids.stride) <> ($1, $2)""",
-        number,
-        stride,
-    )
-
-
-async def _due(
-    shard: Connection, plan: Plan, number: int, stride: int, used: bool
-) -> tuple[list[_Sequence], int]:
-    """The sequences to change, and how many have to stay because their table has rows."""
-    due: list[_Sequence] = []
-    left = 0
-    for found in await _sequences(shard, plan):
-        strided = found.increment == stride
-        if strided and found.start == number:
-            continue
-        # One on another number of ours: the database is a copy of another one.
-        if strided or used or await _is_empty(shard, found.table):
-            due.append(found)
-        else:
-            left += 1
-    return due, left
-
-
-async def _sequences(shard: Connection, plan: Plan) -> list[_Sequence]:
-    rows = await shard.fetch(_SEQUENCES, plan.spared_tables)
-    return [_Sequence(*row) for row in rows]
-
-
-async def _is_empty(shard: Connection, table: str) -> bool:
-    found: bool = await shard.fetchval(
-        f"SELECT NOT EXISTS (SELECT FROM public.{identifier(table)})"
-    )
-    return found
-
-
-async def _tops(plans: Sequence[Plan]) -> dict[str, int]:
-    """The highest id of each table over all databases."""
-    tops: dict[str, int] = {}
-    for plan in plans:
-        async with connected(plan.dsn) as shard:
-            for found in await _sequences(shard, plan):
-                top = await shard.fetchval(
-                    f"SELECT max({identifier(found.column)}) FROM public.{identifier(found.table)}"
-                )
-                tops[found.table] = max(tops.get(found.table, 0), top or 0)
-    return tops
-
-
-async def _apply(
-    shard: Connection, due: Sequence[_Sequence], number: int, stride: int, tops: Mapping[str, int]
-) -> None:
-    async with shard.transaction():
-        for one in due:
-            await shard.execute(
-                "SELECT gateway.stride_sequence($1::text::regclass, $2, $3, $4)",
-                one.sequence,
-                number,
-                stride,
-                tops.get(one.table, 0),
-            )

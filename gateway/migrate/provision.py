@@ -25,6 +25,7 @@ DATABASES_AT_ONCE = 4
 _MAINTENANCE_DATABASES = ("postgres", "template1")
 # One provisioning of a database at a time, whoever runs it; the number is arbitrary but fixed.
 _LOCK = "SELECT pg_advisory_xact_lock(6432, 1)"
+_LOCK_ALL = "SELECT pg_advisory_lock(6432, 4)"
 
 FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ProvisionError)
 
@@ -105,11 +106,13 @@ async def _join(
 
     steps: dict[str, Callable[[], Awaitable[None]]] = {"ids": ids, "users": users, "hub": hub}
     problems = []
-    for name, step in steps.items():
-        try:
-            await step()
-        except FAILURES as error:
-            problems.append(f"{name}: {str(error) or type(error).__name__}")
+    async with connected(meta.dsn) as connection:
+        await connection.execute(_LOCK_ALL)
+        for name, step in steps.items():
+            try:
+                await step()
+            except FAILURES as error:
+                problems.append(f"{name}: {str(error) or type(error).__name__}")
     return problems
 
 

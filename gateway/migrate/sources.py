@@ -8,6 +8,7 @@ or change its columns, and the next `gateway provision` follows.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,12 +57,20 @@ async def read_columns(connection: Connection, source: Source) -> dict[str, Colu
 
 
 def merge_columns(found: Sequence[Columns]) -> Columns:
-    """The columns of all, text where types differ."""
+    """The columns of all; text where types differ in more than their length or precision."""
     merged: Columns = {}
     for columns in found:
         for name, type_ in columns.items():
-            merged[name] = type_ if merged.get(name, type_) == type_ else "text"
+            merged[name] = _common(merged.get(name, type_), type_)
     return merged
+
+
+def _common(one: str, other: str) -> str:
+    if one == other:
+        return one
+    plain, other_plain = (re.sub(r"\([0-9, ]+\)", "", type_) for type_ in (one, other))
+    # `character` without a length would be one character.
+    return plain if plain == other_plain and plain != "character" else "text"
 
 
 async def publish_source(
@@ -82,15 +91,16 @@ async def publish_source(
                 SCHEMA,
             )
         }
+        changes = []
         for table, columns in wanted.items():
             sql = _view(source, table, columns, present[table])
             mark = hashlib.md5(sql.encode(), usedforsecurity=False).hexdigest()
             if known.pop(table, None) != mark:
                 view = f"{SCHEMA}.{identifier(table)}"
-                await connection.execute(f"{_dropped(table)};{sql}")
-                await connection.execute(f"COMMENT ON VIEW {view} IS {literal(mark)}")
-        for table in known:
-            await connection.execute(_dropped(table))
+                changes += [_dropped(table), sql, f"COMMENT ON VIEW {view} IS {literal(mark)}"]
+        changes += [_dropped(table) for table in known]
+        if changes:
+            await connection.execute(";".join(changes))
 
 
 def _dropped(table: str) -> str:

@@ -209,6 +209,9 @@ async def test_the_application_may_change_its_tables(hub: Hub) -> None:
     )
     assert await center.fetchval("""SELECT count("theme") FROM "Website"
                                      WHERE industry = 'MEDICAL'""")
+    budget = await center.fetchval("""SELECT sum("budget") FROM "Campaign"
+                                       WHERE industry = 'LAW'""")
+    assert budget == await law.fetchval('SELECT sum("budget") FROM "Campaign"')
     row = await center.fetchrow('SELECT * FROM "Verdict"')
     assert row is not None
     assert tuple(row) == ("LAW", "law", 1, "guilty", "own")

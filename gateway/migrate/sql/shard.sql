@@ -18,6 +18,37 @@ CREATE TABLE IF NOT EXISTS gateway.ids (
     CHECK (number BETWEEN 1 AND stride - 1)
 );
 
+-- Columns of schema public that draw from a sequence: how it goes on, and the highest id there is,
+-- null in an empty table.
+CREATE OR REPLACE FUNCTION gateway.drawn_columns(spared text[]) RETURNS TABLE (
+    sequence text, relation text, increment bigint, start bigint, top bigint
+) LANGUAGE plpgsql STABLE AS
+$$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT s.oid::regclass::text AS sequence, t.oid::regclass AS relation, t.relname::text AS name,
+               a.attname AS col, q.seqincrement AS increment, q.seqstart AS start
+          FROM pg_sequence q
+          JOIN pg_class s ON s.oid = q.seqrelid
+          JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
+                          AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+          JOIN pg_class t ON t.oid = d.refobjid
+          JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+         WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> ALL (spared)
+         ORDER BY t.relname, a.attname
+    LOOP
+        sequence := one.sequence;
+        relation := one.name;
+        increment := one.increment;
+        start := one.start;
+        EXECUTE format('SELECT max(%I) FROM %s', one.col, one.relation) INTO top;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
 -- Puts a sequence on the numbers that leave the remainder `number`, above `above` and above all that
 -- it has given. ALTER SEQUENCE locks out nextval() until the transaction ends.
 CREATE OR REPLACE FUNCTION gateway.stride_sequence(
