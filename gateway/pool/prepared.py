@@ -6,6 +6,7 @@ Clients know a statement by their own names; servers know it by the gateway's.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from itertools import count
 from weakref import WeakValueDictionary
 
@@ -37,10 +38,14 @@ class Described:
         self.changed = False
 
 
+LISTS_PREPARED = b"pg_prepared_statements"
+"""A text with this may ask what is prepared."""
+
+
 class Statement:
     """A text with its parameter types. ``body`` is a Parse message's, from the text on."""
 
-    __slots__ = ("__weakref__", "body", "described", "facts", "name")
+    __slots__ = ("__weakref__", "body", "described", "facts", "lists_prepared", "name")
 
     def __init__(self, name: bytes, body: bytes, facts: Facts) -> None:
         self.name = name
@@ -48,6 +53,7 @@ class Statement:
         self.facts = facts
         self.described: dict[Schema, Described] = {}
         """What it returns, by the tables it was prepared for."""
+        self.lists_prepared = LISTS_PREPARED in body
 
     def parse_message(self, name: bytes) -> bytes:
         """The Parse that makes it known to a server under ``name``."""
@@ -200,6 +206,13 @@ class Prepared:
         """The server has forgotten all."""
         self._known.clear()
         self._pending.clear()
+
+    def all_but(self, kept: Collection[Statement]) -> list[Statement]:
+        """Take out those that are not to be kept; they are to be closed."""
+        taken = [statement for statement in self._known if statement not in kept]
+        for statement in taken:
+            self.forget(statement)
+        return taken
 
     def surplus(self, maximum: int) -> list[Statement]:
         """Take out the least recently used beyond ``maximum``; they are to be closed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation
+from gateway.pool.prepared import LISTS_PREPARED
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
@@ -192,6 +193,8 @@ class Outbound:
         if server.replies.head is not None and self._restores(facts):
             raise InDoubt
         before = self.heed(server, facts)
+        if LISTS_PREPARED in text:
+            before += self.translator.close_others(server)
         if self._restore and not server.replies.skipping and _may_reset(server, facts):
             before += self.translator.query_as_batch(server)
             message = as_batch(server, text, self._restore)

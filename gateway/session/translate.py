@@ -7,7 +7,8 @@ is put in before; what it has already is answered by the gateway in its turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from gateway.errors import GatewayError
 from gateway.pool.prepared import (
@@ -120,6 +121,15 @@ class Translator:
             if one.name is not None:
                 self._known(server, one.name.encode())
 
+    def close_others(self, server: ServerConnection) -> bytes:
+        """What to send before a statement that asks what is prepared: it finds no other's."""
+        return _close(server, server.prepared.all_but(set(self._named.values())))
+
+    def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
+        """A statement is parsed, bound or described: what must be sent before, booked."""
+        before = self._heed(server, statement.facts)
+        return before + self.close_others(server) if statement.lists_prepared else before
+
     # --- the client's messages ---
 
     def query(self, server: ServerConnection) -> Expected:
@@ -161,7 +171,7 @@ class Translator:
         self.keyed = self.keyed or statement.facts.keyed
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
             self.settled(server, statement.facts)
-        before = self._heed(server, statement.facts)
+        before = self._heed_use(server, statement)
         parsed = statement
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
             parsed, needed = self._deallocating(server, statement)
@@ -325,7 +335,7 @@ class Translator:
         missing = not server.prepared.has(statement)
         if missing and self._outdated(server, statement):
             return b"", STALE
-        before = self._heed(server, statement.facts)
+        before = self._heed_use(server, statement)
         if missing:
             before += _send_parse(server, statement, silent=True)
         return before, statement.name
@@ -369,7 +379,7 @@ class Translator:
         missing = server.unnamed.statement is not statement
         if missing and self._outdated(server, statement):
             return b"", STALE
-        before = self._heed(server, statement.facts)
+        before = self._heed_use(server, statement)
         if not missing:
             return before, b""
         undo = _change_unnamed(server, Change(statement))
@@ -395,10 +405,15 @@ def _by_sql(name: bytes, effect: Effect) -> Facts:
 
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:
     """Closes, unseen, what a server has prepared beyond ``maximum``."""
-    names = [statement.name for statement in server.prepared.surplus(maximum)]
-    for _ in names:
-        server.replies.expect(Expected(replies.CLOSE, silent=True))
-    return b"".join(messages.message(b"C", b"S" + name + b"\0") for name in names)
+    return _close(server, server.prepared.surplus(maximum))
+
+
+def _close(server: ServerConnection, statements: Sequence[Statement]) -> bytes:
+    """Closes, unseen, what a server is no longer counted to know."""
+    for one in statements:
+        still_there = partial(server.prepared.add, one)
+        server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=still_there))
+    return b"".join(messages.message(b"C", b"S" + one.name + b"\0") for one in statements)
 
 
 def _send_parse(

@@ -151,3 +151,26 @@ async def test_many_clients_with_the_same_names(gateway: Gateway) -> None:
 
     await asyncio.to_thread(scenario)
     assert _pins(gateway) == set()
+
+
+async def test_who_lists_what_is_prepared_finds_no_others_statements(gateway: Gateway) -> None:
+    """Those of the protocol, too: by Query, by a batch, and in a transaction that has failed."""
+    listed = "SELECT statement FROM pg_prepared_statements"
+
+    def scenario() -> None:
+        with _connect(gateway) as one, _connect(gateway) as other, _others_busy(gateway):
+            other.execute("SELECT 1", prepare=True)
+            assert _rows(one, listed) == []
+            one.execute("SELECT 2", prepare=True)
+            assert other.execute(listed, prepare=False, binary=True).fetchall() == []
+            other.execute("BEGIN")
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                other.execute("SELECT 1 FROM nowhere")
+            with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+                other.execute(listed)
+            other.execute("ROLLBACK")
+            for connection, value in ((one, 2), (other, 1)):
+                rows = connection.execute(f"SELECT {value}", prepare=True).fetchall()
+                assert rows == [(value,)]
+
+    await asyncio.to_thread(scenario)
