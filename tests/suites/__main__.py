@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from time import monotonic
 
-from tests.suites import results
+from tests.suites import results, runners
 from tests.suites.places import direct_place, gateway_place
 from tests.suites.sources import NoSource, folder_of, python_of
 from tests.suites.suites import SUITES, Place, Suite
 
-CACHE = Path(__file__).parents[2] / ".cache" / "suites"
-RUN_TIMEOUT_S = 900
-TEST_TIMEOUT_S = 60
-
-# What suites read from the environment must come from us alone.
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
+CACHE = (Path(__file__).parents[2] / ".cache" / "suites").resolve()
 
 
 def main() -> int:
@@ -45,7 +37,12 @@ def _options() -> argparse.Namespace:
         metavar="NAME=FOLDER",
         help="take a suite's files from a folder, such as a checkout",
     )
-    parser.add_argument("-k", dest="select", default="", help="as pytest's -k")
+    parser.add_argument(
+        "-k",
+        dest="select",
+        default="",
+        help="some tests of it: as pytest's -k, or a part of their name",
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"unknown suite: {', '.join(sorted(unknown))}")
@@ -66,7 +63,8 @@ async def _compare(chosen: Sequence[Suite], given: dict[str, Path], select: str)
         for suite in chosen:
             try:
                 folder = folder_of(suite, CACHE, given)
-            except NoSource as error:
+                runners.RUNNERS[suite.runner].build(folder)
+            except (NoSource, runners.NotBuilt) as error:
                 rows.append(f"| {suite.name} | not run: {error} |")
                 continue
             runs = [
@@ -84,34 +82,8 @@ async def _compare(chosen: Sequence[Suite], given: dict[str, Path], select: str)
 def _run(
     suite: Suite, python: Path, folder: Path, place: Place, side: str, select: str
 ) -> results.Run:
-    """One suite against one place, with its output in a log beside the JUnit file."""
-    junit = CACHE / f"{suite.database}.{side}.xml"
-    junit.unlink(missing_ok=True)
-    environ, arguments = suite.at(place)
-    command = [
-        *(str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"),
-        *(f"--junitxml={junit}", "-o", "junit_family=xunit1", f"--timeout={TEST_TIMEOUT_S}"),
-        *(["-k", select] if select else []),
-        *arguments,
-    ]
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    began = monotonic()
-    note = ""
-    with (CACHE / f"{suite.database}.{side}.log").open("wb") as log:
-        try:
-            subprocess.run(
-                command,
-                cwd=folder,
-                env={**inherited, **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=RUN_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            note = f"{side} run ended after {RUN_TIMEOUT_S} s"
-    return results.read(junit, monotonic() - began, note)
+    stem = CACHE / f"{suite.database}.{side}"
+    return runners.run(runners.Job(suite, folder, place, python, stem, select))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -51,13 +52,21 @@ class Difference:
         return lines[-1][:300] if lines else ""
 
 
-def read(junit: Path, seconds: float, note: str = "") -> Run:
-    """A run from pytest's JUnit file; an empty one when pytest did not get to write it."""
+Outcomes = tuple[dict[str, Outcome], dict[str, str]]
+"""The outcome of each test by its id, and the text of each failure."""
+
+_TAP = re.compile(r"^(not )?ok (\d+)[ -]*([^#\n]*)(# *skip)?", re.MULTILINE | re.IGNORECASE)
+_TICK = re.compile(r"^  (\S.*?) (✔|FAILED!|\? - SKIPPED)$", re.MULTILINE)
+_TICKS = {"✔": Outcome.PASSED, "FAILED!": Outcome.FAILED, "? - SKIPPED": Outcome.SKIPPED}
+
+
+def read_junit(junit: Path, prefix: str = "") -> Outcomes:
+    """From a JUnit file of pytest, mocha or xmlrunner; nothing when it was not written."""
     outcomes: dict[str, Outcome] = {}
     failures: dict[str, str] = {}
     cases = ElementTree.parse(junit).iter("testcase") if junit.exists() else ()
     for case in cases:
-        test = f"{case.get('classname', '')}::{case.get('name', '')}"
+        test = f"{prefix}{case.get('classname', '')}::{case.get('name', '')}"
         outcome = Outcome.PASSED
         for child in case:
             outcome = _TAGS.get(child.tag, outcome)
@@ -66,7 +75,35 @@ def read(junit: Path, seconds: float, note: str = "") -> Run:
         # A test and its teardown may both fail; either makes it failed.
         if outcomes.get(test) is not Outcome.FAILED:
             outcomes[test] = outcome
-    return Run(outcomes, failures, seconds, note)
+    return outcomes, failures
+
+
+def read_tap(said: str, script: str, status: int) -> Outcomes:
+    """From what a script said in Perl's Test Anything Protocol, and its exit status."""
+    outcomes = {script: Outcome.FAILED if status else Outcome.PASSED}
+    for failed, number, name, skipped in _TAP.findall(said):
+        test = f"{script}::{number} {name.strip()}"
+        outcomes[test] = Outcome.FAILED if failed else Outcome.PASSED
+        if skipped:
+            outcomes[test] = Outcome.SKIPPED
+    return _with_text(outcomes, said)
+
+
+def read_ticks(said: str, script: str, status: int) -> Outcomes:
+    """From what a script of node-postgres said, a line for each test, and its exit status."""
+    outcomes = {script: Outcome.FAILED if status else Outcome.PASSED}
+    outcomes |= {f"{script}::{name}": _TICKS[end] for name, end in _TICK.findall(said)}
+    return _with_text(outcomes, said)
+
+
+def _with_text(outcomes: dict[str, Outcome], said: str) -> Outcomes:
+    return outcomes, {test: said for test, end in outcomes.items() if end is Outcome.FAILED}
+
+
+def add(to: Outcomes, more: Outcomes) -> None:
+    """Put the outcomes of another part of a run to the others."""
+    to[0].update(more[0])
+    to[1].update(more[1])
 
 
 def differences(direct: Run, gateway: Run) -> list[Difference]:

@@ -9,7 +9,8 @@ import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.suites.suites import REQUIREMENTS, Suite
+from tests.suites.debian import NotServed, upstream_archive
+from tests.suites.suites import REQUIREMENTS, Debian, Suite
 
 _INSTALL_TIMEOUT_S = 900
 
@@ -39,10 +40,22 @@ def folder_of(suite: Suite, cache: Path, given: Mapping[str, Path]) -> Path:
     if suite.name in given:
         return given[suite.name]
     if suite.source is None:
-        raise NoSource("no source package on PyPI has its tests; give a checkout with --source")
+        raise NoSource("no source package has its tests; give a checkout with --source")
+    if isinstance(suite.source, Debian):
+        return _from_debian(suite.source, cache)
     unpacked = cache / suite.source.replace("==", "-")
     if not unpacked.exists():
         _unpack(_download(suite.source, cache / "packages"), unpacked)
+    return unpacked
+
+
+def _from_debian(source: Debian, cache: Path) -> Path:
+    unpacked = cache / f"{source.package}-{source.version}"
+    if not unpacked.exists():
+        try:
+            _unpack(upstream_archive(source, cache), unpacked)
+        except NotServed as error:
+            raise NoSource(f"{error}; give a checkout with --source") from error
     return unpacked
 
 

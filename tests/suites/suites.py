@@ -20,18 +20,28 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Debian:
+    """A source package of Debian, for what its authors released."""
+
+    package: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
     """One suite. ``{host}``, ``{port}``, ``{user}``, ``{password}``, ``{database}`` are filled in.
 
-    ``source`` is the package with the tests, as pip names it; ``None`` where no package on PyPI
-    has them, and a folder has to be given. ``prepare`` is SQL for its empty database, ``more`` are
-    the other databases that it makes and connects to.
+    ``source`` is the package with the tests, as pip names it, or Debian's; ``None`` where a folder
+    has to be given. ``runner`` is the kind of suite (`runners.RUNNERS`), ``tests`` what is run of
+    it. ``prepare`` is SQL for its empty database, ``more`` are the other databases that it makes
+    and connects to.
     """
 
     name: str
     database: str
-    source: str | None
+    source: str | Debian | None
     tests: tuple[str, ...]
+    runner: str = "pytest"
     environ: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
@@ -64,12 +74,18 @@ REQUIREMENTS = (
     "typing_extensions",
     "uvloop",
     "anyio",
+    "asgiref",
     "distro",
     "dnspython",
+    "jinja2",
+    "PyYAML",
     "pytest==8.4.2",
     "pytest-mock",
     "pytest-timeout==2.4.0",
     "pytz",
+    "sqlparse",
+    "tblib",
+    "unittest-xml-reporting==3.2.0",
 )
 """What the suites' own Python environment holds. The tests of a package are of the same version."""
 
@@ -96,6 +112,16 @@ _SQLALCHEMY_TESTS = (
     "test/orm/test_session.py",
     "test/orm/test_unitofwork.py",
     "test/orm/test_transaction.py",
+)
+
+
+_DJANGO_TESTS = (
+    *("aggregation", "annotations", "async", "backends", "basic", "bulk_create", "cache"),
+    *("constraints", "db_functions", "dbshell", "delete", "expressions", "get_or_create"),
+    *("indexes", "inspectdb", "introspection", "lookup", "many_to_many", "migrations"),
+    *("model_fields", "postgres_tests", "prefetch_related", "queries", "raw_query", "schema"),
+    *("select_for_update", "sessions_tests", "test_utils", "transaction_hooks", "transactions"),
+    "update",
 )
 
 
@@ -148,7 +174,7 @@ SUITES = (
     Suite(
         "psycopg 3",
         "psycopg_test",
-        None,
+        Debian("psycopg3", "3.3.5-1"),
         ("tests",),
         environ={
             "PSYCOPG_TEST_DSN": "host={host} port={port} user={user} password={password}"
@@ -165,10 +191,42 @@ SUITES = (
         "pg8000==1.31.6",
         ("test",),
         environ=_PG_VARIABLES,
+        more=("pg8000_scram_sha_256",),
         deselected={
             f"test/{kind}/test_benchmarks.py": "measures speed"
             for kind in ("dbapi", "legacy", "native")
         },
         prepare=("CREATE EXTENSION hstore",),
+    ),
+    Suite(
+        "Django",
+        "django_tests",
+        "django==5.2.19",
+        _DJANGO_TESTS,
+        "django",
+        environ=_PG_VARIABLES,
+        more=("test_django_default", "test_django_other"),
+    ),
+    Suite(
+        "node-postgres",
+        "node_postgres",
+        Debian("node-postgres", "8.16.3+~cs35.24.27-5"),
+        ("packages/pg", "packages/pg-pool", "packages/pg-cursor"),
+        "node",
+        environ=_PG_VARIABLES,
+    ),
+    Suite(
+        "DBD::Pg",
+        "dbd_pg",
+        Debian("libdbd-pg-perl", "3.18.0-1"),
+        (),
+        "prove",
+        environ={
+            "DBI_DSN": "dbi:Pg:dbname={database};host={host};port={port}",
+            "DBI_USER": "{user}",
+            "DBI_PASS": "{password}",
+            "DBDPG_TEST_ALWAYS_ENV": "1",
+            "PERL_HASH_SEED": "0",
+        },
     ),
 )
