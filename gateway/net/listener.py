@@ -234,16 +234,23 @@ class Listener:
             )
 
 
-def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening TCP socket. Raises OSError when the address can't be had."""
+def open_tcp(host: str, port: int, backlog: int, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket; ``shared`` ones may have the same address, and share its clients.
+
+    With a ``backlog`` of 0 it keeps the address and takes nobody. Raises OSError when the address
+    can't be had.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog:
+            sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror}") from None

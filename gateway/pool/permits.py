@@ -78,9 +78,11 @@ def alone(key: PoolKey, maximum: int) -> Purse:
 
 
 class Lender(Protocol):
-    """Where permits come from. ``connected`` is False while it can't be reached."""
+    """Where permits come from."""
 
-    connected: bool
+    @property
+    def connected(self) -> bool:
+        """False while it can't be reached."""
 
     def want(self, key: PoolKey, count: int) -> None:
         """So many more permits are wanted now, in place of what was said before."""

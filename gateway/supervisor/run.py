@@ -1,4 +1,4 @@
-"""`gateway serve`: one worker on uvloop, and the signals that steer it.
+"""`gateway serve`: one worker, or several under a supervisor, on uvloop; and their signals.
 
 SIGHUP reloads the settings, SIGTERM drains (a second one stops at once), SIGINT stops at once.
 """
@@ -19,7 +19,10 @@ import uvloop
 from gateway.errors import ConfigError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
+from gateway.supervisor.ending import Ending
 from gateway.supervisor.logs import Logs
+from gateway.supervisor.meeting import Meeting, folder_for
+from gateway.supervisor.supervisor import Supervisor, worker_count
 from gateway.worker import Reread, Worker
 
 _log = logging.getLogger(__name__)
@@ -46,7 +49,11 @@ def serve(settings_path: str | None) -> int:
     logs = Logs(settings.log)
     with logs.open(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_Process(logs).run(settings, reread))
+            if worker_count(settings) == 1:
+                runner.run(_alone(settings, reread, logs))
+            else:
+                meeting = Meeting(folder_for(settings, settings_path, os.environ))
+                runner.run(_above_workers(settings, reread, logs, meeting))
         except (ConfigError, OSError) as error:
             failure = error
         else:
@@ -71,75 +78,66 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Process:
-    """A worker and the signals of its process."""
+async def _alone(settings: Settings, reread: Reread, logs: Logs) -> None:
+    """One worker in this process, until a signal. Raises OSError or ConfigError."""
+    loop = asyncio.get_running_loop()
 
-    def __init__(self, logs: Logs) -> None:
-        self._logs = logs
-        self._drain = asyncio.Event()
-        self._stop = asyncio.Event()
+    def followed() -> Settings:
+        # The log follows once the worker has taken the settings, or has not.
+        loop.call_soon(lambda: logs.follow(worker.context.settings.log))
+        return reread()
 
-    async def run(self, settings: Settings, reread: Reread) -> None:
-        """Until a signal. Raises OSError or ConfigError when the worker can't start."""
-        loop = asyncio.get_running_loop()
-
-        def followed() -> Settings:
-            # The log follows once the worker has taken the settings, or has not.
-            loop.call_soon(lambda: self._logs.follow(worker.context.settings.log))
-            return reread()
-
-        worker = Worker(settings, followed)
-        loop.add_signal_handler(signal.SIGHUP, _reload, worker)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+    def reload() -> None:
         try:
-            await worker.start()
-        except BaseException:
-            await worker.stop()
-            raise
-        # What was built by now stays for good: no collection has to walk over it again.
-        gc.collect()
-        gc.freeze()
-        await self._drain.wait()
-        await self._end(worker)
+            worker.reload()
+        except ConfigError as error:
+            _refuse(error)
 
-    def _terminate(self) -> None:
-        """SIGTERM: first drain, then stop."""
-        if self._drain.is_set():
-            self._interrupt()
-        else:
-            _log.info("draining: running transactions may end; SIGTERM again stops at once")
-            self._drain.set()
-
-    def _interrupt(self) -> None:
-        """SIGINT: stop. One more signal of either kind kills, should that not come to an end."""
-        _log.info("stopping")
-        self._stop.set()
-        self._drain.set()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().remove_signal_handler(number)
-
-    async def _end(self, worker: Worker) -> None:
-        """Drain until that is done or a stop is asked for."""
-        if self._stop.is_set():
-            await worker.stop()
-            return
-        draining = asyncio.ensure_future(worker.drain())
-        stop_wanted = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait((draining, stop_wanted), return_when=asyncio.FIRST_COMPLETED)
-        stop_wanted.cancel()
-        if draining.done():
-            draining.result()
-            return
-        draining.cancel()
-        await asyncio.gather(draining, return_exceptions=True)
-        await worker.stop()
-
-
-def _reload(worker: Worker) -> None:
-    """SIGHUP: a mistake in the settings is logged and changes nothing."""
+    worker = Worker(settings, followed)
+    ending = Ending()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    ending.on_signals()
     try:
-        worker.reload()
-    except ConfigError as error:
-        for problem in error.problems:
-            _log.error("not reloaded, nothing has changed: %s", problem)
+        await worker.start()
+    except BaseException:
+        await worker.stop()
+        raise
+    # What was built by now stays for good: no collection has to walk over it again.
+    gc.collect()
+    gc.freeze()
+    await ending.carry_out(worker)
+
+
+async def _above_workers(settings: Settings, reread: Reread, logs: Logs, meeting: Meeting) -> None:
+    """Several workers, until a signal. Raises OSError or ConfigError."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        try:
+            await supervisor.reload()
+        except ConfigError as error:
+            _refuse(error)
+        logs.follow(supervisor.settings.log)
+
+    def reload_soon() -> None:
+        task = loop.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    supervisor = Supervisor(settings, reread, meeting)
+    ending = Ending()
+    loop.add_signal_handler(signal.SIGHUP, reload_soon)
+    ending.on_signals()
+    try:
+        await supervisor.start()
+    except BaseException:
+        await supervisor.stop()
+        raise
+    await ending.carry_out(supervisor)
+
+
+def _refuse(error: ConfigError) -> None:
+    """A mistake in the settings is logged and changes nothing."""
+    for problem in error.problems:
+        _log.error("not reloaded, nothing has changed: %s", problem)

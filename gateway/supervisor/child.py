@@ -1,0 +1,180 @@
+"""The process of one worker among several: `python -m gateway.supervisor.child CONTROL`.
+
+It starts without a place, with everything imported, and waits for one; so that the place of a
+worker that died is taken at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway.admin import version
+from gateway.admin.commands import own_rows
+from gateway.admin.metrics import WorkerCollector
+from gateway.admin.sums import plain
+from gateway.errors import ConfigError
+from gateway.health.marks import Marks
+from gateway.net.listener import open_tcp
+from gateway.session.census import Census
+from gateway.settings.model import Settings
+from gateway.settings.plain import from_plain
+from gateway.supervisor.channel import Body, greet, greeted
+from gateway.supervisor.ending import Ending
+from gateway.supervisor.logs import Logs
+from gateway.supervisor.member import Member
+from gateway.worker import Place, Worker
+
+_log = logging.getLogger(__name__)
+
+
+def identity() -> Body:
+    """What every greeting of a worker says."""
+    return {"pid": os.getpid(), "version": version.version_line(), "held": [], "number": None}
+
+
+def main(arguments: list[str]) -> int:
+    """Wait for a place, then work until told to end; the exit status."""
+    control = Path(arguments[0])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(control))
+            greet(sock, identity(), {})
+            body, descriptors = greeted(sock)
+        except (OSError, EOFError):
+            return 0  # the supervisor has gone before it needed us
+        seat = Seat(control, body, descriptors)
+        logs = Logs(seat.settings.log)
+        with logs.open(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_Work(seat, logs).run(sock.dup()))
+
+
+@dataclass(slots=True)
+class Seat:
+    """What the supervisor gave us to start with."""
+
+    control: Path
+    body: Body
+    descriptors: dict[str, int]
+    settings: Settings = field(init=False)
+    number: int = field(init=False)
+    count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.settings = from_plain(self.body["settings"])
+        self.number, self.count = self.body["number"], self.body["count"]
+
+    def sockets(self) -> list[socket.socket]:
+        """The listening ones. Raises OSError."""
+        listen = self.settings.listen
+        tcp = open_tcp(listen.host, self.body["port"], listen.backlog, shared=True)
+        if "unix" not in self.descriptors:
+            return [tcp]
+        return [tcp, socket.socket(fileno=os.dup(self.descriptors["unix"]))]
+
+    def hello(self) -> tuple[Body, dict[str, int]]:
+        """What to say to the next supervisor; the descriptors are what it can't make again."""
+        mine = {"number": self.number, "count": self.count, "port": self.body["port"]}
+        return {**identity(), **mine}, self.descriptors
+
+    def place(self, member: Member) -> Place:
+        """As the worker sees it. Raises OSError."""
+        return Place(
+            number=self.number,
+            count=self.count,
+            fleet=member,
+            sockets=self.sockets(),
+            census=Census.shared(self.descriptors["census"], self.number),
+            marks=Marks(self.descriptors["marks"], self.number),
+        )
+
+
+class _Work:
+    """A worker at its place."""
+
+    def __init__(self, seat: Seat, logs: Logs) -> None:
+        self._seat = seat
+        self._logs = logs
+        self._settings = seat.settings
+
+    async def run(self, sock: socket.socket) -> int:
+        member, ending = Member(), Ending()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
+        ending.on_signals()
+        member.serve(self._notices(ending), self._answerers())
+        talking = asyncio.ensure_future(member.run(sock, self._seat.control, self._seat.hello))
+        try:
+            self._worker = Worker(self._settings, self._reread, self._seat.place(member))
+            await self._worker.start()
+        except (ConfigError, OSError) as error:
+            _log.error("worker %d can't start: %s", self._seat.number, error)
+            return 1
+        # What was built by now stays for good: no collection has to walk over it again.
+        gc.collect()
+        gc.freeze()
+        member.ready()
+        await ending.carry_out(self._worker)
+        talking.cancel()
+        return 0
+
+    def _reread(self) -> Settings:
+        return self._settings
+
+    # --- what the supervisor wants ---
+
+    def _notices(self, ending: Ending) -> dict[str, Any]:
+        return {
+            "drain": lambda body: ending.terminate(),
+            "stop": lambda body: ending.interrupt(),
+            "vacate": lambda body: self._worker.vacate_here(body["database"]),
+        }
+
+    def _answerers(self) -> dict[str, Any]:
+        return {
+            "rows": self._rows,
+            "figures": self._figures,
+            "status": self._status,
+            "cancel": self._cancel,
+            "reload": self._reload,
+        }
+
+    async def _rows(self, body: Body) -> list[Any]:
+        return await own_rows(body["command"], self._worker.views)
+
+    async def _figures(self, body: Body) -> list[Any]:
+        families = []
+        for family in WorkerCollector(self._worker.views).collect():
+            families.append(plain(family))
+            await asyncio.sleep(0)
+        return families
+
+    async def _status(self, body: Body) -> list[Any]:
+        return [self._worker.views.not_ready()]
+
+    async def _cancel(self, body: Body) -> list[Any]:
+        found = await self._worker.cancel_here(body["number"], bytes.fromhex(body["secret"]))
+        return [True] if found else []
+
+    async def _reload(self, body: Body) -> list[Any]:
+        before, self._settings = self._settings, from_plain(body["settings"])
+        try:
+            changes = self._worker.reload()
+        except BaseException:
+            self._settings = before
+            raise
+        self._logs.follow(self._settings.log)
+        return changes
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""Several workers are one gateway: its port, its console, its settings, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from gateway.protocol import messages
+from tests.conftest import Provisioned
+from tests.fleet import HOST, Fleet, fleet
+from tests.wire import Wire, send_cancel
+
+
+@pytest.fixture
+async def two(provisioned: Provisioned, tmp_path: Path) -> AsyncIterator[Fleet]:
+    async with fleet(provisioned.settings, tmp_path, {"pool": {"max": 5}}) as made:
+        yield made
+
+
+async def page(one: Fleet, path: str) -> tuple[int, str]:
+    url = f"http://{HOST}:{one.http_port}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_clients_are_on_both_workers_and_every_console_shows_them_all(
+    two: Fleet, provisioned: Provisioned
+) -> None:
+    owner, operator = provisioned.owner_on("law"), provisioned.logins["operator"]
+    clients = [await asyncpg.connect(two.url(owner)) for _ in range(20)]
+    for client in clients:
+        assert await client.fetchval("SELECT 1") == 1
+    consoles = [await asyncpg.connect(two.url(operator, "gateway")) for _ in range(10)]
+    for console in consoles:
+        rows = await console.fetch("SHOW CLIENTS")
+        assert len(rows) == 30
+        assert {row["worker"] for row in rows} == {"1", "2"}
+        assert len({row["client"] for row in rows}) == 30, "numbers are unique"
+        (pool,) = await console.fetch("SHOW POOLS")
+        assert pool["max"] == "5"
+        assert int(pool["idle"]) == len(await console.fetch("SHOW SERVERS"))
+    status, text = await page(two, "/metrics")
+    assert status == 200
+    assert "\ngateway_clients 30.0\n" in text
+    assert "\ngateway_workers 2.0\n" in text
+    assert await page(two, "/readyz") == (200, "ready\n")
+    for client in [*clients, *consoles]:
+        await client.close()
+
+
+async def test_reload_reaches_all_workers_and_a_broken_file_none(
+    two: Fleet, provisioned: Provisioned
+) -> None:
+    operator = provisioned.logins["operator"]
+    consoles = [await asyncpg.connect(two.url(operator, "gateway")) for _ in range(8)]
+
+    async def maxima() -> set[str]:
+        values = set()
+        for console in consoles:
+            options = {row["setting"]: row["value"] for row in await console.fetch("SHOW CONFIG")}
+            values.add(options["pool.max"])
+        return values
+
+    assert await maxima() == {"5"}
+    two.write({"pool": {"max": 3}})
+    assert [row["change"] for row in await consoles[0].fetch("RELOAD")] == ["pool changed"]
+    assert await maxima() == {"3"}
+    two.write({"pool": {"max": 0}})
+    with pytest.raises(asyncpg.PostgresError, match="nothing has changed"):
+        await consoles[0].fetch("RELOAD")
+    assert await maxima() == {"3"}
+    two.signal(signal.SIGHUP)
+    await two.logged("not reloaded, nothing has changed")
+    two.write({"pool": {"max": 4}})
+    two.signal(signal.SIGHUP)
+    await two.logged("reloaded: pool changed")
+    assert await maxima() == {"4"}
+    for console in consoles:
+        await console.close()
+
+
+async def test_a_cancel_request_finds_its_client_from_any_worker(
+    two: Fleet, provisioned: Provisioned
+) -> None:
+    where = two.place(provisioned.owner_on("law"))
+    for _ in range(8):
+        wire = await Wire.logged_in(where)
+        wire.send(messages.query("SELECT pg_sleep(30)"))
+        await asyncio.sleep(0.1)
+        await send_cancel(where.host, where.port, wire.pid, wire.secret)
+        heard = await wire.until("Z")
+        assert [one.fields["C"] for one in heard if one.tag == "E"] == ["57014"]
+        await wire.close()
