@@ -185,6 +185,8 @@ def provision(
     from gateway.migrate.provision import provision as run
 
     with _told_clearly():
+        if user_sync not in set(UserSync):
+            raise ValueError(f"--user-sync is {', '.join(UserSync)}, not {user_sync}")
         password = os.environ.get("GATEWAY_ADMIN_PASSWORD", "")
         options = Options(
             user_sync=UserSync(user_sync),
