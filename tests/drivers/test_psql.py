@@ -11,6 +11,7 @@ import select
 import subprocess
 import termios
 from collections.abc import AsyncIterator
+from difflib import unified_diff
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -163,7 +164,7 @@ async def compare(programs: Programs, sides: Sides, script: str) -> str:
     """Run a script on both sides, which must print the same; what they printed."""
     direct = await printed(programs, sides.direct, script)
     through = await printed(programs, sides.through, script)
-    assert through == direct
+    assert through == direct, "\n".join(unified_diff(direct.splitlines(), through.splitlines()))
     return direct
 
 
