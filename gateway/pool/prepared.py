@@ -11,7 +11,7 @@ from itertools import count
 from weakref import WeakValueDictionary
 
 from gateway.protocol import messages
-from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache
+from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache, Verb
 
 NAME_PREFIX = b"__gateway_"
 """What every name that servers know begins with."""
@@ -22,6 +22,14 @@ Scope = tuple[tuple[str, str], ...]
 
 _ESCAPES_ALLOWED = ("standard_conforming_strings", "off")
 """A backslash in '...' is then an escape, which the scanner of facts does not assume."""
+
+
+def executed(facts: Facts) -> bytes | None:
+    """The name of the statement that a text executes by SQL, when that is all it does."""
+    if not facts.single or facts.first is not Verb.EXECUTE:
+        return None
+    name = facts.statements[0].executes
+    return None if name is None else name.encode()
 
 
 class Described:
@@ -45,12 +53,27 @@ LISTS_PREPARED = b"pg_prepared_statements"
 class Statement:
     """A text with its parameter types. ``body`` is a Parse message's, from the text on."""
 
-    __slots__ = ("__weakref__", "body", "described", "facts", "lists_prepared", "name")
+    __slots__ = (
+        "__weakref__",
+        "body",
+        "described",
+        "executes",
+        "facts",
+        "lists_prepared",
+        "name",
+        "needs",
+        "stands_for",
+    )
 
     def __init__(self, name: bytes, body: bytes, facts: Facts) -> None:
         self.name = name
         self.body = body
         self.facts = facts
+        self.executes = executed(facts)
+        self.needs: Statement | None = None
+        """What it executes by SQL, by the name that servers know that by."""
+        self.stands_for: Statement | None = None
+        """The client's own text, where this is one for servers only."""
         self.described: dict[Schema, Described] = {}
         """What it returns, by the tables it was prepared for."""
         self.lists_prepared = LISTS_PREPARED in body

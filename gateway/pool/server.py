@@ -48,6 +48,13 @@ class LinkedClient(Protocol):
     def end(self, error: GatewayError) -> None:
         """Tell the client why and close it."""
 
+    def server_stale(self, *, answered: bool) -> bytes:
+        """Its work was refused, for the epoch it is stamped with is over: the error to be told.
+
+        ``answered``: the client has heard a part of the answer. Empty when the client has left the
+        server, to do the work elsewhere.
+        """
+
     def server_forgot_prepared(self) -> None:
         """All prepared statements of the session are gone, at the client's own command."""
 
@@ -81,6 +88,9 @@ class SilentClient:
 
     def end(self, error: GatewayError) -> None:
         pass
+
+    def server_stale(self, *, answered: bool) -> bytes:
+        return b""
 
     def server_forgot_prepared(self) -> None:
         pass
@@ -134,7 +144,9 @@ class ServerConnection(asyncio.Protocol):
         "secret",
         "sequences_of",
         "settings",
+        "spoke",
         "sql_prepared",
+        "stamp",
         "status",
         "tainted",
         "transport",
@@ -170,6 +182,10 @@ class ServerConnection(asyncio.Protocol):
         self.settings: tuple[Setting, ...] = ()
         """What of the session's settings differs from a fresh connection's, as replayed."""
         self.prepared: Prepared = Prepared()
+        self.stamp: str | None = ""
+        """Whose work it does and by which epoch, as last told; None when that isn't known."""
+        self.spoke = False
+        """The linked client has heard something since it was linked or ready."""
         self.schema = Schema()
         """What all connections of the pool know of changes of its tables."""
         self.sql_prepared: dict[str, str] = {}
@@ -225,6 +241,7 @@ class ServerConnection(asyncio.Protocol):
         """Replies go to ``client`` from now on; ``number`` names it in views."""
         self.client = client
         self.client_number = number
+        self.spoke = False
 
     def unlink(self) -> None:
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
@@ -264,6 +281,23 @@ class ServerConnection(asyncio.Protocol):
         self.unnamed.become(None)  # as any simple Query does
         self.replies.expect(Expected(replies.QUERY, silent=True, on_message=on_message))
         return messages.query(sql)
+
+    def prepare_stamp(self, stamp: str) -> bytes:
+        """Have it know whose work follows: bytes to be sent first."""
+        sql = f"SET gateway.stamp = {_quoted(stamp)}"
+
+        def failed() -> None:
+            self.stamp = None
+
+        def on_answer(answer: Answer) -> None:
+            if answer.error is not None:
+                failed()
+
+        if self.replies.sync_due:
+            self.stamp = None  # it goes back if the batch fails
+            return self.prepare_step(sql, failed)
+        self.stamp = stamp
+        return self.prepare_ask(sql, on_answer)
 
     def prepare_step(
         self, sql: str, on_failed: Callable[[], None], *, silent: bool = True
@@ -385,6 +419,13 @@ class ServerConnection(asyncio.Protocol):
                 start = following
                 if self.client is not None:
                     self.client.server_notified(data[pos + HEADER_BYTES : following])
+            elif tag == _E and self.stamp and _STALE in data[pos:following]:
+                instead = self._stale()
+                if instead:
+                    self._forward(data, start, pos)
+                    self._forward(instead, 0, len(instead))
+                start = following
+                self._observe(tag, data, pos, following)
             elif tag == _E and head is not None and (head.renamed is not None or head.error):
                 self._forward(data, start, pos)
                 start = following
@@ -409,15 +450,23 @@ class ServerConnection(asyncio.Protocol):
         self._forward(data, start, pos)
         self._held = data[pos:] if pos < end else b""
 
+    def _stale(self) -> bytes:
+        """What the client hears of work that was refused for its epoch; nothing if it goes on
+        elsewhere, and what of its answer had not been passed on yet is dropped."""
+        return self.client.server_stale(answered=self.spoke) if self.client is not None else b""
+
     def give_synthetic(self) -> None:
         """Tell the client what the gateway answers itself and whose turn it is."""
         reply = self.replies.take_synthetic()
         if self.client is not None:
+            self.spoke = True
             self.client.forward(reply)
 
     def _is_clients_error(self, head: Expected | None, tag: int) -> bool:
         """An error of a message put in for the client's next one is the client's."""
-        return tag == _E and head is not None and head.kind != replies.QUERY
+        if tag != _E or head is None or head.kind == replies.QUERY:
+            return False
+        return head.kind != replies.PARSE or head.on_message is None
 
     def _stream(self, data: bytes, pos: int, missing: int, silent: bool) -> None:
         """A message too big to keep: what there is of it decides, the rest passes unseen."""
@@ -435,11 +484,13 @@ class ServerConnection(asyncio.Protocol):
         if end <= start:
             return
         if self.client is not None:
+            self.spoke = True
             whole = start == 0 and end == len(data)
             self.client.forward(data if whole else data[start:end])
 
     def _ready(self) -> None:
         self.turns += 1
+        self.spoke = False
         self.prepared.all_answered()
         if self.client is not None:
             self.client.server_ready(self.status)
@@ -485,6 +536,8 @@ class ServerConnection(asyncio.Protocol):
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
         self.last_command = body
+        if body in _FORGET_STAMP:
+            self.stamp = None
         if body in _FORGET_SEQUENCES:
             self.sequences_of = _NOBODY  # ``drew`` stays: a draw may have been sent behind it
         if body in _FORGET_PREPARED:
@@ -535,6 +588,11 @@ def _reworded(body: bytes, head: Expected) -> bytes:
     return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 
 
+def _quoted(text: str) -> str:
+    """An SQL string constant that means ``text`` whatever standard_conforming_strings is."""
+    return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
 
 _STEP = NAME_PREFIX + b"step\0"
@@ -561,6 +619,10 @@ _CONSEQUENCES = frozenset(["26000", "25P02"])
 """No such prepared statement; the transaction has failed."""
 
 _NOBODY, _SEVERAL = 0, -1
+
+_FORGET_STAMP = frozenset([b"DISCARD ALL\0", b"RESET\0"])
+_STALE = b"\0CRG001\0"
+"""In an ErrorResponse: the work was stamped with an epoch that is over (decisions/0004)."""
 
 _FORGET_SEQUENCES = frozenset([b"DISCARD ALL\0", b"DISCARD SEQUENCES\0"])
 

@@ -38,7 +38,16 @@ class Expected:
     ``on_message`` gets the end of the answer.
     """
 
-    __slots__ = ("error", "kind", "on_failed", "on_message", "on_turn", "renamed", "reply", "silent")
+    __slots__ = (
+        "error",
+        "kind",
+        "on_failed",
+        "on_message",
+        "on_turn",
+        "renamed",
+        "reply",
+        "silent",
+    )
 
     def __init__(
         self,

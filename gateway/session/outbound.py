@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation
-from gateway.pool.prepared import LISTS_PREPARED
+from gateway.pool.prepared import LISTS_PREPARED, executed
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
+from gateway.protocol.replies import Expected
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.session.holdings import Holdings, may_draw, taints
 from gateway.session.listens import Listens
@@ -76,6 +77,7 @@ class Outbound:
         "rest",
         "sent",
         "skip",
+        "stamp",
         "sync_due",
         "terminated",
         "translator",
@@ -114,6 +116,8 @@ class Outbound:
         """The beginning of a message that must be whole before it is sent."""
         self.skip = 0
         """Bytes still to come of a message whose beginning has been sent."""
+        self.stamp: str | None = None
+        """By what the server is to know whose work may write; None: by nothing."""
         self.sync_due = False
         """Extended messages were sent without a Sync behind them."""
         self.sent = False
@@ -202,6 +206,13 @@ class Outbound:
                 self._wait(server)
             return before + message
         expected = self.translator.query(server)
+        if facts.effects & Effect.SQL_EXECUTE:
+            execution = self.translator.execute(executed(facts), text)
+            if execution is not None and not server.replies.sync_due:
+                before += self.translator.before_query(server, execution.statement)
+                failed, names = expected.on_failed, execution.names
+                server.replies.expect(Expected(replies.QUERY, on_failed=failed, renamed=names))
+                return before + messages.message(b"Q", execution.text + b"\0")
         if facts.effects & Effect.SQL_DEALLOCATE:
             needed, text = self.translator.deallocate(server, facts)
             if text:
@@ -220,7 +231,9 @@ class Outbound:
 
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
-        before = b""
+        stamp = before = b""
+        if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
+            stamp = self._stamped(server, self.stamp)
         self._restore = self._restores(facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
@@ -246,7 +259,11 @@ class Outbound:
         if self._listens.channels and (shown := self._listens.show(server, facts)):
             self._holdings.effects |= Effect.LISTEN
             before += shown
-        return before
+        return stamp + before if stamp else before
+
+    def _stamped(self, server: ServerConnection, stamp: str) -> bytes:
+        """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN."""
+        return server.prepare_stamp(stamp) if server.status == IDLE else b""
 
     def _restores(self, facts: Facts) -> tuple[str, ...]:
         """What is to follow a statement that resets settings."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from gateway.errors import GatewayError
 from gateway.pool.prepared import (
@@ -27,15 +28,26 @@ from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, describe_of
+from gateway.session.sql_execute import calling
 
 _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
+_ERROR = ord("E")
+_EXECUTIONS_MAX = 100
 _DESCRIBE_UNNAMED_BYTES = HEADER_BYTES + 2
 _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
 
 
 Heed = Callable[[ServerConnection, Facts], bytes]
+
+
+class Execution(NamedTuple):
+    """An EXECUTE by SQL: of what, its text for the server; the server's name and the client's."""
+
+    statement: Statement
+    text: bytes
+    names: tuple[bytes, bytes]
 
 
 class TooManyStatements(GatewayError):
@@ -66,6 +78,7 @@ class Translator:
         "_binds",
         "_bound",
         "_changing",
+        "_executions",
         "_heed",
         "_maximum",
         "_named",
@@ -82,10 +95,12 @@ class Translator:
         self._unnamed = Unnamed()
         self.keyed = False
         """Some statement that was parsed may name an owner."""
-        self._binds: dict[bytes, tuple[Statement, Expected]] = {}
+        self._binds: dict[bytes, tuple[bytes, Expected]] = {}
         """What to expect of a Bind of each name."""
         self._bound: Statement | None = None
         """Behind the unnamed portal."""
+        self._executions: dict[bytes, Statement] = {}
+        """By the body of an EXECUTE by SQL, what servers know it as."""
         self._changing: dict[bytes, int] = {}
         """In which batch a name was last prepared or closed, as long as that may fail."""
 
@@ -157,8 +172,9 @@ class Translator:
         if name is None or statement is None or server.status == _FAILED:
             return b"", b""
         before = b""
-        if not server.prepared.has(statement):
-            before = _send_parse(server, statement, silent=True)
+        if not server.prepared.has(statement):  # any text will do, and an empty one can't fail
+            server.replies.expect(Expected(replies.PARSE, silent=True))
+            before = messages.message(b"P", statement.name + bytes(4))
         server.prepared.forget(statement)
         del self._named[name.encode()]
         return before, b'DEALLOCATE "' + statement.name + b'"'
@@ -176,6 +192,9 @@ class Translator:
         if statement.facts.effects & Effect.SQL_DEALLOCATE:
             parsed, needed = self._deallocating(server, statement)
             before += needed
+        if statement.executes is not None:
+            parsed = self._executing(statement)
+            before += self._needed(server, parsed)
         if not name:
             self._parse_unnamed(server, parsed)
             if parsed is statement:
@@ -197,6 +216,50 @@ class Translator:
         server.replies.expect(Expected(replies.PARSE, error=told))
         return messages.message(b"D", b"S" + STALE + b"\0")
 
+    def execute(self, name: bytes | None, text: bytes) -> Execution | None:
+        """EXECUTE by SQL of a statement that the protocol prepared; None when it is none."""
+        statement = self._named.get(name) if name else None
+        if name is None or statement is None:
+            return None
+        instead = calling(text, name, statement.name)
+        return None if instead is None else Execution(statement, instead, (statement.name, name))
+
+    def before_query(self, server: ServerConnection, statement: Statement) -> bytes:
+        """What to send so that a simple Query finds a statement, or says why it doesn't."""
+        if server.prepared.has(statement):
+            return b""
+
+        def on_message(tag: int, body: bytes) -> None:
+            if tag == _ERROR:
+                server.replies.blame(messages.message(b"E", body))
+
+        parse = _send_parse(server, statement, silent=True, on_message=on_message)
+        server.prepared.sync_sent()
+        server.replies.expect(Expected(replies.SYNC, silent=True))
+        return parse + messages.SYNC
+
+    def _executing(self, statement: Statement) -> Statement:
+        """What to parse in place of an EXECUTE by SQL, by what its name means now."""
+        statement = statement.stands_for or statement
+        text, end, types = statement.body.partition(b"\0")
+        execution = self.execute(statement.executes, text)
+        if execution is None:
+            return statement
+        known = self._executions.get(statement.body)
+        if known is None or known.needs is not execution.statement:
+            known = self._shared.private(execution.text + end + types)
+            known.needs, known.stands_for = execution.statement, statement
+            if len(self._executions) >= _EXECUTIONS_MAX:
+                self._executions.clear()
+            self._executions[statement.body] = known
+        return known
+
+    def _needed(self, server: ServerConnection, statement: Statement) -> bytes:
+        """What to send before a statement that executes another one."""
+        if statement.needs is None or server.prepared.has(statement.needs):
+            return b""
+        return _send_parse(server, statement.needs, silent=True)
+
     def _deallocating(
         self, server: ServerConnection, statement: Statement
     ) -> tuple[Statement, bytes]:
@@ -215,7 +278,7 @@ class Translator:
         statement = self._named.get(name) if name else self._unnamed.statement
         if at == HEADER_BYTES + 1:
             self._bound = statement
-        server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(statement, name))
+        server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(name, real))
         if real == name:
             return before + message if before else None
         portal = message[HEADER_BYTES:at]
@@ -332,10 +395,14 @@ class Translator:
         if statement is None:
             self._known(server, name)
             return self._resolve_unknown(server, name)
+        if statement.executes is not None:
+            statement = self._executing(statement)
         missing = not server.prepared.has(statement)
         if missing and self._outdated(server, statement):
             return b"", STALE
         before = self._heed_use(server, statement)
+        if statement.needs is not None:
+            before += self._needed(server, statement)
         if missing:
             before += _send_parse(server, statement, silent=True)
         return before, statement.name
@@ -358,13 +425,13 @@ class Translator:
             return b"", _UNKNOWN_NAME
         return self._heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
 
-    def _bind_of(self, statement: Statement | None, name: bytes) -> Expected:
+    def _bind_of(self, name: bytes, real: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""
-        if statement is None or not name:
+        if real in (name, _UNKNOWN_NAME):
             return replies.CLIENT_BIND
         known = self._binds.get(name)
-        if known is None or known[0] is not statement:
-            known = (statement, Expected(replies.BIND, renamed=(statement.name, name)))
+        if known is None or known[0] != real:
+            known = (real, Expected(replies.BIND, renamed=(real, name)))
             self._binds[name] = known
         return known[1]
 
@@ -376,10 +443,14 @@ class Translator:
             undo = _change_unnamed(server, Change(None))
             server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
             return messages.message(b"C", b"S\0"), b""
+        if statement.executes is not None:
+            statement = self._executing(statement)
         missing = server.unnamed.statement is not statement
         if missing and self._outdated(server, statement):
             return b"", STALE
         before = self._heed_use(server, statement)
+        if statement.needs is not None:
+            before += self._needed(server, statement)
         if not missing:
             return before, b""
         undo = _change_unnamed(server, Change(statement))
@@ -422,6 +493,7 @@ def _send_parse(
     *,
     silent: bool,
     undo: Callable[[], None] | None = None,
+    on_message: Callable[[int, bytes], None] | None = None,
 ) -> bytes:
     """Make a statement known to a server; ``undo`` if that fails."""
     prepared: Prepared = server.prepared
@@ -432,5 +504,7 @@ def _send_parse(
             undo()
 
     prepared.add(statement)
-    server.replies.expect(Expected(replies.PARSE, silent=silent, on_failed=failed))
+    server.replies.expect(
+        Expected(replies.PARSE, silent=silent, on_failed=failed, on_message=on_message)
+    )
     return statement.parse_message(statement.name)

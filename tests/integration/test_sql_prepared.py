@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -151,6 +152,55 @@ async def test_many_clients_with_the_same_names(gateway: Gateway) -> None:
 
     await asyncio.to_thread(scenario)
     assert _pins(gateway) == set()
+
+
+async def test_execute_by_sql_of_what_the_protocol_prepared(gateway: Gateway) -> None:
+    """asyncpg names a statement so; it is found on whichever server, and errors call it so."""
+    login = gateway.provisioned.owners[0]
+    direct = await _executes(gateway.provisioned.url(login.shard))
+    assert direct[0] == (6, "SELECT 1")
+    assert await _executes(gateway.dsn(login.user, login.database)) == direct
+
+
+async def _executes(url: str) -> list[object]:
+    one, *others = [await asyncpg.connect(url) for _ in range(3)]
+    blocks = [other.transaction() for other in others]
+    outcome: list[object] = []
+
+    async def attempt(sql: str) -> None:
+        try:
+            outcome.append((await one.fetchval(sql), await one.execute(sql)))
+        except asyncpg.PostgresError as error:
+            outcome.append((type(error), str(error)))
+
+    texts = (
+        'EXECUTE "Two words"(1)',
+        " execute  PLAIN ; ",
+        "EXECUTE unknown",
+        'EXECUTE "PLAIN"',
+    )
+    await one.execute("CREATE TABLE executed AS SELECT 5 AS a")
+    kept = [
+        await one.prepare("SELECT a + $1::int FROM executed", name="Two words"),
+        await one.prepare("SELECT 7", name="plain"),
+    ]
+    for sql in texts:
+        await attempt(sql)
+    for block in blocks:
+        await block.start()
+    for sql in texts:
+        await attempt(sql)
+    await one.execute("DROP TABLE executed")
+    await attempt('EXECUTE "Two words"(1)')
+    for block in blocks:
+        await block.rollback()
+    await attempt('EXECUTE "Two words"(1)')
+    await one.execute('DEALLOCATE "Two words"')
+    await attempt('EXECUTE "Two words"(1)')
+    assert [statement.get_name() for statement in kept] == ["Two words", "plain"]
+    for connection in (one, *others):
+        await connection.close()
+    return outcome
 
 
 async def test_who_lists_what_is_prepared_finds_no_others_statements(gateway: Gateway) -> None:
