@@ -106,6 +106,12 @@ class DirectoryUnavailable(GatewayError):
     sqlstate = "08006"
 
 
+class StaleEpoch(GatewayError):
+    """A transaction was on its way to where its owner no longer is; none of it has run."""
+
+    sqlstate = "40001"
+
+
 class TransactionFailed(GatewayError):
     """A statement in a transaction that has failed before."""
 

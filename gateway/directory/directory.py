@@ -82,6 +82,10 @@ class Directory:
         """
         return await self._owners.get(owner_id) if _can_exist(owner_id) else None
 
+    def forget_owner(self, owner_id: str) -> None:
+        """What is known of the owner is out of date: the next who asks gets a new answer."""
+        self._owners.invalidate(owner_id)
+
     def peek_owner(self, owner_id: str) -> Owner | None:
         """The owner if a fresh answer is at hand; if it is None, ``owner`` has to be asked."""
         return self._owners.peek(owner_id)

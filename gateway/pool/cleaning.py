@@ -116,4 +116,5 @@ class Cleaning(SilentClient):
             self._cleaner.unclean(self._server)
             return
         self._server.settings = ()
+        self._server.stamp = ""
         self._cleaner.cleaned(self._server)

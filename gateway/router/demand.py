@@ -13,6 +13,7 @@ from typing import Any
 from gateway.router.statement import (
     Const,
     Effect,
+    Facts,
     Name,
     Opaque,
     Param,
@@ -27,6 +28,8 @@ from gateway.router.values import Parameters, Unreadable, canonical
 from gateway.settings.model import KeyType
 
 OWNER_SETTING = "gateway.owner"
+_OURS = "gateway."
+_CLIENTS = frozenset((OWNER_SETTING, "gateway.industry", "gateway.role"))
 
 _AT_HOME = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY | Effect.ADVISORY_LOCK
 """What sessions share with each other only when all of them do it in one database."""
@@ -195,6 +198,15 @@ def _chosen_owner(
             if owners or opaque:
                 return Demand(Place.INDUSTRY, frozenset(owners), keyed=True, opaque=opaque)
     return None
+
+
+def sets_what_is_ours(facts: Facts) -> bool:
+    """Whether a text changes a setting by which the gateway talks to the databases."""
+    return any(
+        change.name.startswith(_OURS) and change.name not in _CLIENTS
+        for statement in facts.statements
+        for change in statement.settings
+    )
 
 
 def _place(

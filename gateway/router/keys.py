@@ -8,6 +8,7 @@ from typing import Final
 from gateway.router.sqlparse import Tree
 from gateway.router.sqltree import (
     assigned_value,
+    cast_of,
     column_name,
     elements,
     is_star,
@@ -130,15 +131,18 @@ class Keys:
         self, left: Tree, left_scope: Scope, right: Tree, right_scope: Scope, certain: bool
     ) -> None:
         """``left = right``: a mention if one is a tenant column, a key join if both are columns."""
+        written = left, right
         left, right = uncast(left), uncast(right)
         left_column, right_column = column_name(left), column_name(right)
         names = self.columns.names
         if left_column not in names and right_column not in names:
             return
         if left_column is None:
-            self.mention(right, right_scope, (self.source(left),), certain)
+            value = self.source(written[0], written[1])
+            self.mention(right, right_scope, (value,), certain)
         elif right_column is None:
-            self.mention(left, left_scope, (self.source(right),), certain)
+            value = self.source(written[1], written[0])
+            self.mention(left, left_scope, (value,), certain)
         elif values := self.derived(right, right_scope):
             self.mention(left, left_scope, values, certain)
         elif values := self.derived(left, left_scope):
@@ -153,10 +157,10 @@ class Keys:
         """``left IN (items)``, also of rows."""
         rows = [elements(item) for item in items]
         for position, column in enumerate(elements(left)):
-            column = uncast(column)
+            compared, column = column, uncast(column)
             if column_name(column) in self.columns.names:
                 values = [row[position] if position < len(row) else None for row in rows]
-                self.mention(column, scope, self.sources(values), certain)
+                self.mention(column, scope, self.sources(values, compared), certain)
 
     def any_element(self, left: Tree, right: Tree, scope: Scope, certain: bool) -> None:
         """``left = ANY (right)`` of an array."""
@@ -209,19 +213,26 @@ class Keys:
             at = at.outer
         return alias, None, False
 
-    def sources(self, values: list[Tree | None]) -> tuple[Source, ...]:
+    def sources(
+        self, values: list[Tree | None], compared: Tree | None = None
+    ) -> tuple[Source, ...]:
         """Where the values of several rows come from; None: can't be told."""
         if self._values_left <= 0:
             return (OPAQUE,)
         self._values_left -= len(values)
-        return tuple([OPAQUE if value is None else self.source(value) for value in values])
+        return tuple(
+            [OPAQUE if value is None else self.source(value, compared) for value in values]
+        )
 
-    def source(self, tree: Tree) -> Source:
-        """Where the value of an expression comes from."""
-        tree = uncast(tree)
+    def source(self, written: Tree, compared: Tree | None = None) -> Source:
+        """Where the value of an expression comes from. ``compared`` is what it must be equal to."""
+        tree = uncast(written)
         for kind, body in tree.items():
             if kind == "ParamRef":
-                return Param(body.get("number", 0))
+                cast = cast_of(written, innermost=True)
+                if not cast and compared is not None:
+                    cast = cast_of(compared, innermost=False)
+                return Param(body.get("number", 0), cast)
             if kind == "A_Const":
                 return self.constant(body)
         return OPAQUE

@@ -144,7 +144,10 @@ def _of_owners(
         if other.name != shard.name:
             return Reject(_on_two_shards((first, shard), (owner_id, other)))
     reason = f"{source} {', '.join(homes)}" if len(homes) < 5 else f"{source} of {len(homes)}"
-    return Route(shard, shard.primary, reason, first if len(homes) == 1 else None)
+    if len(homes) > 1:
+        return Route(shard, shard.primary, reason)
+    only = known.owner(first)
+    return Route(shard, shard.primary, reason, first, only.epoch if only is not None else 0)
 
 
 def _without_owner(

@@ -36,6 +36,8 @@ class Route:
     endpoint: Endpoint
     reason: str
     owner: str | None = None
+    epoch: int = 0
+    """Of the owner's place, as the directory knew it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _home(snapshot: Snapshot, owner: Owner, reason: str) -> Outcome:
     if shard is None:
         return Reject(outside_topology(owner))
     placed = "placement" if owner.shard is not None else "hash slot"
-    return Route(shard, shard.primary, f"{reason}, by {placed}", owner.id)
+    return Route(shard, shard.primary, f"{reason}, by {placed}", owner.id, owner.epoch)
 
 
 def outside_topology(owner: Owner) -> UnknownOwner:

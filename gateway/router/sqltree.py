@@ -13,6 +13,7 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_NAMELESS: Final = ({"String": {"sval": "?"}},)
 _ID_TYPES: Final = names("text varchar uuid int2 int4 int8 numeric citext")
 
 
@@ -53,6 +54,15 @@ def uncast(tree: Tree) -> Tree:
             return tree
         tree = cast["arg"]
     return tree
+
+
+def cast_of(tree: Tree, *, innermost: bool) -> str:
+    """The type of the first cast that `uncast` takes off, or of the last; empty without any."""
+    found = ""
+    while "TypeCast" in tree and (innermost or not found):
+        found = tree["TypeCast"]["typeName"].get("names", _NAMELESS)[-1]["String"]["sval"]
+        tree = tree["TypeCast"]["arg"]
+    return found
 
 
 def elements(tree: Tree) -> list[Tree]:

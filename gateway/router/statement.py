@@ -103,9 +103,13 @@ class Effect(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """The value bound to ``$number``."""
+    """The value bound to ``$number``.
+
+    ``cast`` is the type that it gets by a cast, ``$1::text``, or by what it is compared with.
+    """
 
     number: int
+    cast: str = ""
 
 
 @dataclass(frozen=True, slots=True)

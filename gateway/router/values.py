@@ -6,6 +6,7 @@ of int2, int4, int8, uuid, text and of arrays (``array_send``).
 
 from __future__ import annotations
 
+import re
 import struct
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,13 +18,30 @@ _INT32: Final = struct.Struct("!i")
 _UINT16: Final = struct.Struct("!H")
 _ARRAY_HEAD: Final = struct.Struct("!iiI")
 _DIMENSION_BYTES: Final = 8
+_UNKNOWN_OID: Final = -1
 _NULL: Final = -1
 _BINARY: Final = 1
 _DIGITS_MAX: Final = 20
+_LENGTH_MAX: Final = 100
+_SHOWN_MAX: Final = 40
+_ANY_BASE: Final = re.compile(r"[+-]?0[xob][0-9a-f_]+|[+-]?[0-9]+(?:_[0-9]+)+", re.IGNORECASE)
+"""Integers as PostgreSQL reads them from version 16 on: 0x1F, 0o17, 0b1, 1_000."""
 
 _INTEGER_OIDS: Final = frozenset((0, 20, 21, 23))
 _TEXT_OIDS: Final = frozenset((18, 19, 25, 705, 1042, 1043))
 _UUID_OIDS: Final = frozenset((0, 2950))
+_OID_OF_CAST: Final = {
+    "": 0,
+    "int2": 21,
+    "int4": 23,
+    "int8": 20,
+    "text": 25,
+    "citext": 25,
+    "varchar": 1043,
+    "uuid": 2950,
+    "numeric": 1700,
+}
+"""What a parameter of no declared type is, by the cast it stands in (see ``sqltree.uncast``)."""
 
 
 class Unreadable(ValueError):
@@ -39,12 +57,34 @@ def canonical(key_type: KeyType, text: str) -> str | None:
     return _OF_TEXT[key_type](text)
 
 
+def _meant(key_type: KeyType, text: str) -> str:
+    """The same. Raises Unreadable when it is none: a cast may yet make one of ``7.0``."""
+    found = _OF_TEXT[key_type](text)
+    if found is None:
+        raise Unreadable(f"no {key_type}: {text[:_SHOWN_MAX]}")
+    return found
+
+
 def _integer(text: str) -> str | None:
     text = text.strip(" \t\n\r\f\v")
     digits = text[1:] if text[:1] in ("+", "-") else text
-    if not digits.isascii() or not digits.isdigit() or len(digits) > _DIGITS_MAX:
+    if not digits.isascii() or not digits.isdigit():
+        return _integer_of_any_base(text)
+    if len(digits) > _DIGITS_MAX:
+        digits = digits.lstrip("0")
+        if len(digits) > _DIGITS_MAX:
+            return None
+    number = int(digits or "0")
+    return str(-number if text[0] == "-" else number)
+
+
+def _integer_of_any_base(text: str) -> str | None:
+    if len(text) > _LENGTH_MAX or not _ANY_BASE.fullmatch(text):
         return None
-    return str(int(text))
+    try:
+        return str(int(text, 0 if text.lstrip("+-")[1:2].isalpha() else 10))
+    except ValueError:
+        return None
 
 
 def _uuid(text: str) -> str | None:
@@ -84,17 +124,19 @@ class Parameters:
         self.count, self._at = self._uint16(at)
         self._found: list[bytes | None] = []
 
-    def one(self, key_type: KeyType, number: int) -> str | None:
-        """The id bound to ``$number``, None for NULL or what is no id.
+    def one(self, key_type: KeyType, number: int, cast: str = "") -> str | None:
+        """The id bound to ``$number``, None for NULL.
 
-        Raises Unreadable, Incomplete.
+        ``cast`` is the type that the statement gives the parameter, if any. Raises Unreadable for
+        what is no id, and Incomplete.
         """
         raw = self._raw(number)
         if raw is None:
             return None
-        if self._format(number) == _BINARY:
-            return _from_binary(key_type, self._type(number), raw)
-        return canonical(key_type, _decoded(raw))
+        if self._format(number) != _BINARY:
+            return _meant(key_type, _decoded(raw))
+        oid = self._type(number) or _OID_OF_CAST.get(cast, _UNKNOWN_OID)
+        return _from_binary(key_type, oid, raw)
 
     def each(self, key_type: KeyType, number: int) -> list[str]:
         """The ids in the array bound to ``$number``, NULLs left out. Raises as `one`."""
@@ -102,10 +144,8 @@ class Parameters:
         if raw is None:
             return []
         if self._format(number) == _BINARY:
-            found = _from_binary_array(key_type, raw)
-        else:
-            found = [canonical(key_type, item) for item in _from_text_array(_decoded(raw))]
-        return [item for item in found if item is not None]
+            return _from_binary_array(key_type, raw)
+        return [_meant(key_type, item) for item in _from_text_array(_decoded(raw))]
 
     def _format(self, number: int) -> int:
         if len(self._formats) > 1:
@@ -161,10 +201,10 @@ def _decoded(raw: bytes) -> str:
         raise Unreadable("a value that is no UTF-8") from None
 
 
-def _from_binary(key_type: KeyType, oid: int, raw: bytes) -> str | None:
+def _from_binary(key_type: KeyType, oid: int, raw: bytes) -> str:
     """What binary bytes mean; only where the type leaves no doubt."""
     if oid in _TEXT_OIDS or (oid == 0 and key_type is KeyType.TEXT):
-        return canonical(key_type, _decoded(raw))
+        return _meant(key_type, _decoded(raw))
     if key_type is KeyType.UUID and oid in _UUID_OIDS and len(raw) == 16:
         return str(uuid.UUID(bytes=raw))
     if oid in _INTEGER_OIDS and len(raw) in (2, 4, 8) and key_type is not KeyType.UUID:
@@ -172,16 +212,18 @@ def _from_binary(key_type: KeyType, oid: int, raw: bytes) -> str | None:
     raise Unreadable(f"a binary value of type {oid}")
 
 
-def _from_binary_array(key_type: KeyType, raw: bytes) -> list[str | None]:
+def _from_binary_array(key_type: KeyType, raw: bytes) -> list[str]:
     try:
         dimensions, _, oid = _ARRAY_HEAD.unpack_from(raw, 0)
-        found: list[str | None] = []
+        found: list[str] = []
         at = _ARRAY_HEAD.size + _DIMENSION_BYTES * dimensions
         while dimensions and at < len(raw):
             (size,) = _INT32.unpack_from(raw, at)
             at += 4
             if size == _NULL:
                 continue
+            if size < 0 or at + size > len(raw):
+                raise Unreadable("an element of an impossible length")
             found.append(_from_binary(key_type, oid, raw[at : at + size]))
             at += size
     except struct.error:

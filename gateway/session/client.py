@@ -17,6 +17,7 @@ from gateway.errors import (
     QueryCanceled,
     ServerUnavailable,
     ShuttingDown,
+    StaleEpoch,
     TooManyPinned,
 )
 from gateway.pool.listening import Listening
@@ -128,6 +129,12 @@ class ClientSession(asyncio.Protocol):
         """The server that knows sequences we drew from, or what we prepared by SQL."""
         self._input_held = False
         """Linked, but the client's next bytes wait for an answer to the gateway's own query."""
+        self._kept = b""
+        """What was sent since the server is ours, if all of it came at once."""
+        self._first_unit = False
+        """The server has not been ready since it is ours."""
+        self._refused_epoch: tuple[str | None, int] | None = None
+        """The owner and the epoch by which our work was refused last."""
         self._ready_missed = False
         self._server_full = False
         self._read_paused = False
@@ -337,6 +344,7 @@ class ClientSession(asyncio.Protocol):
         self.phase = Phase.LINKED
         self.server = server
         self._outbound.sent = False
+        self._first_unit = True
         server.link(self, self.number)
         statements_max = self._context.settings.pool.server_statements_max
         self._outbound.preamble = close_surplus(server, statements_max)
@@ -427,6 +435,8 @@ class ClientSession(asyncio.Protocol):
         server, outbound = self.server, self._outbound
         assert server is not None
         waiting = b"" if self._gate is None else self._hold_back(self._gate)
+        if outbound.stamp:
+            self._kept = b"" if outbound.sent else self._inbox.data
         data = outbound.book(server, self._inbox.data)
         self._inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if data:
@@ -507,6 +517,38 @@ class ClientSession(asyncio.Protocol):
         self._server_full = False
         self._pace()
 
+    def server_stale(self, *, answered: bool) -> bytes:
+        """Our owner has moved: find it anew and send again what did not run, if nothing of it is
+        answered; else a true error, after which the application repeats its transaction."""
+        server, pool, target = self.server, self._pool, self.last_route
+        assert server is not None
+        assert pool is not None
+        assert target is not None
+        if target.owner is not None:
+            self._context.directory.forget_owner(target.owner)
+        outbound, refused = self._outbound, (target.owner, target.epoch)
+        whole = bool(self._kept) and not outbound.rest and not outbound.skip
+        again = self._first_unit and whole and not answered and not self.pins
+        if not again or refused == self._refused_epoch:
+            self._context.counters.errors_of_gateway += 1
+            return messages.error_response(_moved(target), fatal=False)
+        self._refused_epoch = refused
+        self._inbox.data = self._kept + self._inbox.data
+        self._leave(server)
+        asyncio.get_running_loop().call_soon(self._go_on)
+        return b""
+
+    def _leave(self, server: ServerConnection) -> None:
+        """Give a server back in the middle of a transaction that goes on elsewhere."""
+        assert self._pool is not None
+        sync_due = self._outbound.sync_due
+        self._let_go()
+        self.phase = Phase.IDLE
+        self._server_full = False
+        self._outbound.sync_due = self._outbound.sent = False
+        self.holdings.effects = Effect(0)
+        self._pool.abandon(server, mid_message=False, sync_due=sync_due)
+
     def server_forgot_prepared(self) -> None:
         self._outbound.translator.forget_all()
         self.holdings.sql_prepared = {}
@@ -532,6 +574,7 @@ class ClientSession(asyncio.Protocol):
     def server_ready(self, status: int) -> None:
         """All is answered: keep the server, ask what the session holds, or give it back."""
         self._ready_missed = self._outbound.skip > 0
+        self._first_unit = False
         if status != IDLE or self._outbound.skip:
             return
         assert self.server is not None
@@ -714,3 +757,10 @@ class ClientSession(asyncio.Protocol):
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
+
+
+def _moved(target: Route) -> StaleEpoch:
+    return StaleEpoch(
+        f'owner "{target.owner}" has just moved from {target.shard.name}',
+        hint="Repeat the transaction: it will find the owner's new place.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.errors import NotPermitted
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
 from gateway.router.facts import StatementFacts
@@ -30,7 +31,7 @@ class Demands:
     def together(self, asks: Iterable[Ask]) -> Demand:
         """What these ask for in one transaction. Those only parsed count where none is run.
 
-        Raises Incomplete.
+        Raises Incomplete, NotPermitted.
         """
         keying = self.keying()
         run: Demand = demands.NOTHING
@@ -55,6 +56,8 @@ class Demands:
     def _of(self, ask: Ask, keying: Keying) -> Demand:
         if not ask.facts.known:
             return demands.UNKNOWN
+        if ask.facts.keyed and demands.sets_what_is_ours(ask.facts):
+            raise NotPermitted("settings that begin with gateway. are the gateway's own")
         total: Demand = demands.NOTHING
         for statement in ask.facts.statements:
             total = _both(total, self._of_statement(statement, ask, keying))

@@ -156,6 +156,9 @@ class ReadingSession(ClientSession):
     def granted(self, server: ServerConnection) -> None:
         target = self.last_route
         assert target is not None
+        if self._context.settings.routing.stamps:
+            known = target.owner is not None
+            self._outbound.stamp = f"{target.epoch}:{target.owner}" if known else ""
         if self._reads:
             self._guard_read()
         elif self._context.health.serves_reads(target.shard):

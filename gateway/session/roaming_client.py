@@ -14,7 +14,6 @@ from gateway.health.state import everybody_of
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
-from gateway.router.facts import Effect
 from gateway.router.identity import Login
 from gateway.router.roaming import NeedParent
 from gateway.router.route import Asked, NeedOwner, Reject, Route
@@ -282,18 +281,15 @@ class RoamingSession(ScatteringSession):
         self._go_on()
 
     def _leave(self, server: ServerConnection) -> None:
-        """Give a server back, in between two messages of the client."""
-        assert self._pool is not None
-        self._let_go()
-        self.phase = Phase.IDLE
-        self._server_full = False
-        self._outbound.sync_due = False
-        clean = server.status == IDLE and server.replies.idle and not self.holdings.effects
-        self.holdings.effects = Effect(0)
-        if clean:
-            self._pool.release(server)
+        if server.status != IDLE or not server.replies.idle or self.holdings.effects:
+            super()._leave(server)
         else:
-            self._pool.abandon(server, mid_message=False, sync_due=False)
+            assert self._pool is not None
+            self._let_go()
+            self.phase = Phase.IDLE
+            self._server_full = False
+            self._outbound.sync_due = False
+            self._pool.release(server)
         self._roaming.unlinked()
 
     # --- from the server ---

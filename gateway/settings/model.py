@@ -447,6 +447,11 @@ class Routing(Section):
         description="Functions, name or schema.name, that aren't PostgreSQL's own and yet read and"
         " change nothing.",
     )
+    stamps: bool = Field(
+        True,
+        description="Tell a database whose work may write, and by which epoch it was routed, so"
+        " that one that knows of a newer place refuses it (docs/decisions/0004-epochs.md).",
+    )
     key_mismatch: KeyMismatch = Field(
         KeyMismatch.REFUSE,
         description="A statement for one owner whose tenant key names another: refuse (42501), log"
