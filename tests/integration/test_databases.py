@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.settings.dsn import parse
 from gateway.settings.model import Settings
 from tests.conftest import Provisioned
-from tests.integration.conftest import Gateway, StartGateway
+from tests.integration.conftest import Gateway, StartGateway, until
 from tests.running import past_the_gateway
 
 COPY = "copy_for_dropping"
@@ -75,13 +76,15 @@ async def test_a_database_whose_connections_are_idle_can_be_copied_renamed_and_d
 async def test_only_operators_have_connections_closed(gateway: Gateway) -> None:
     """A tenant must not be able to put another database out of service for a moment."""
     await _use(gateway)
-    live = _pool(gateway).core.live
+    pool = _pool(gateway)
+    await until(lambda: pool.core.count(ServerState.IDLE) == 2)
+    idle = pool.core.servers(ServerState.IDLE)
     login = gateway.provisioned.owner_on("technology")
     owner = await asyncpg.connect(gateway.dsn(login.user, "app"))
     try:
         with pytest.raises(asyncpg.PostgresError):
             await owner.execute(f"DROP DATABASE no_such_database; DROP DATABASE {COPY}")
-        assert _pool(gateway).core.live == live
+        assert pool.core.servers(ServerState.IDLE) == idle
     finally:
         await owner.close()
     await past_the_gateway(

@@ -80,6 +80,16 @@ async def test_settings_follow_the_client(small: Gateway) -> None:
         assert pinned(small) == []
 
 
+async def test_a_custom_setting_named_once_is_kept_whoever_sets_it(small: Gateway) -> None:
+    async with clients(small, 3) as (one, *others):
+        await one.execute("RESET my.hidden")
+        await one.execute("DO $$ BEGIN PERFORM set_config('my.' || 'hidden', 'x', false); END $$")
+        for other in others:
+            await other.execute("BEGIN")
+            assert await value(other, "SELECT current_setting('my.hidden', true)") in (None, "")
+        assert await value(one, "SHOW my.hidden") == "x"
+
+
 async def test_trap_a_set_that_rolls_back_is_not_kept(small: Gateway) -> None:
     async with clients(small, 2) as (one, other):
         await one.execute("SET work_mem = '5MB'")
