@@ -25,7 +25,7 @@ from gateway.supervisor.meeting import Process
 from tests.wire import Place
 
 HOST = "127.0.0.1"
-START_S = 20.0
+START_S = 60.0
 
 
 def merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
