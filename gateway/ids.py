@@ -13,6 +13,10 @@ def cancel_secret(length_bytes: int) -> bytes:
 NUMBERS_STEP = 64
 """Several workers number their clients in steps of this, each from its own number on."""
 
+PROCESS_ID_MAX = 1 << 22
+"""No process has a higher id, on Linux. A client's number stands where libraries expect the id of
+its server process: pg_terminate_backend() of it must never end somebody else's."""
+
 _NUMBER_MAX = 0x7FFFFFFF
 
 
@@ -22,12 +26,15 @@ def worker_of(number: int) -> int:
 
 
 class Numbers:
-    """Numbers from ``first`` on, wrapping below 2**31 so that each fits a protocol int32."""
+    """Numbers above all process ids, from the ``first`` on, that fit a protocol int32.
+
+    After the highest they begin again.
+    """
 
     __slots__ = ("_first", "_last", "_step")
 
     def __init__(self, first: int = 1, step: int = 1) -> None:
-        self._first = first
+        self._first = PROCESS_ID_MAX + first
         self._step = step
         self._last = 0
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gateway.errors import GatewayError, ShuttingDown
-from gateway.ids import Numbers, cancel_secret, worker_of
+from gateway.ids import PROCESS_ID_MAX, Numbers, cancel_secret, worker_of
 from gateway.session.census import Census, new_census
 from gateway.session.registry import Registry
 
@@ -85,18 +85,25 @@ def test_a_session_may_leave_while_all_are_gone_through() -> None:
 
 def test_numbers_fit_an_int32_and_start_again() -> None:
     numbers = Numbers()
-    assert [numbers.next(), numbers.next()] == [1, 2]
+    first = numbers.next()
+    assert numbers.next() == first + 1
     numbers._last = 0x7FFFFFFE
-    assert [numbers.next(), numbers.next()] == [0x7FFFFFFF, 1]
+    assert [numbers.next(), numbers.next()] == [0x7FFFFFFF, first]
+
+
+def test_trap_a_clients_number_is_no_process_id() -> None:
+    """pg_terminate_backend() of what BackendKeyData told would end somebody else's server."""
+    numbers = Numbers()
+    assert numbers.next() > PROCESS_ID_MAX >= 4_194_304
 
 
 def test_workers_never_give_the_same_number() -> None:
     first, second = Registry(worker=1), Registry(worker=2)
     numbers = [joined(registry).number for registry in (first, second, first, second)]
-    assert numbers == [1, 2, 65, 66]
+    assert [number - PROCESS_ID_MAX for number in numbers] == [1, 2, 65, 66]
     assert [worker_of(number) for number in numbers] == [1, 2, 1, 2]
     second._numbers._last = 0x7FFFFFFF - 10
-    assert second.new_key(0)[0] == 2 + 2 * 64, "those below are alive"
+    assert second.new_key(0)[0] == PROCESS_ID_MAX + 2 + 2 * 64, "those below are alive"
 
 
 def test_clients_of_all_workers_are_counted() -> None:
@@ -117,8 +124,8 @@ def test_a_living_number_is_passed_over_when_they_start_again() -> None:
     registry = Registry()
     old = joined(registry)
     registry._numbers._last = 0x7FFFFFFF
-    assert old.number == 1
-    assert registry.new_key(0)[0] == 2
+    assert old.number == PROCESS_ID_MAX + 1
+    assert registry.new_key(0)[0] == PROCESS_ID_MAX + 2
 
 
 def test_secrets_are_as_long_as_asked_for() -> None:
