@@ -15,53 +15,60 @@ import asyncpg
 import pytest
 
 from gateway.demo.postgres import Cluster, StopMode
+from gateway.demo.seed import SeedLogin
 from gateway.settings.dsn import parse
-from gateway.worker import Worker
 from tests.conftest import Provisioned
-from tests.integration.conftest import Gateway, revealed, with_overrides
+from tests.fleet import Fleet, fleet
 from tests.standbys import pause_replay, resume_replay, run_on, standbys
 
 SHARD = "law"
 LOAD_S = 8
-CLIENTS = 6
+OWNERS_MAX = 6
 
 
 @dataclass
 class House:
-    """A gateway before a shard with two standbys."""
+    """A gateway of two workers before a shard with two standbys."""
 
-    gateway: Gateway
+    gateway: Fleet
+    provisioned: Provisioned
     standbys: list[Cluster]
 
-    def served_by_replicas(self) -> int:
-        pools = self.gateway.worker.context.pools
-        return sum(pool.counters.checkouts for pool in pools if "-replica-" in pool.name)
+    async def served_by_replicas(self) -> int:
+        """Reads that went to a replica, through any worker."""
+        console = await asyncpg.connect(
+            self.gateway.url(self.provisioned.logins["operator"], "gateway")
+        )
+        try:
+            pools = await console.fetch("SHOW STATS")
+        finally:
+            await console.close()
+        return sum(int(pool["checkouts"]) for pool in pools if "-replica-" in pool["pool"])
 
 
 @pytest.fixture(scope="module")
 async def house(
-    provisioned: Provisioned, postgres: Cluster, cluster_folder: Path
+    provisioned: Provisioned,
+    postgres: Cluster,
+    cluster_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[House]:
     database = parse(provisioned.url(SHARD)).database
     await run_on(postgres, "CREATE TABLE diary (owner text PRIMARY KEY, page int)", database)
     async with standbys(postgres, cluster_folder, "paused1", "paused2") as two:
-        shards = revealed(provisioned.settings.industries["LAW"].shards)
-        shards[0]["replicas"] = [standby.dsn(database) for standby in two]
-        settings = with_overrides(
-            provisioned.settings,
-            {
-                "reads": {"policy": "prefer-replica"},
-                "health": {"interval_ms": 50, "timeout_ms": 5000, "backoff_max_ms": 100},
-                "industries": {"LAW": {"shards": shards}},
-            },
-        )
-        worker = Worker(settings, lambda: settings)
-        await worker.start()
-        try:
-            yield House(Gateway(worker, provisioned), two)
-        finally:
-            await worker.stop()
-            await run_on(postgres, "DROP TABLE diary", database)
+        shard = {
+            "primary": provisioned.url(SHARD),
+            "replicas": [standby.dsn(database) for standby in two],
+        }
+        overrides = {
+            "reads": {"policy": "prefer-replica"},
+            "health": {"interval_ms": 50, "timeout_ms": 5000, "backoff_max_ms": 100},
+            "industries": {"LAW": {"shards": [shard]}},
+        }
+        folder = tmp_path_factory.mktemp("paused")
+        async with fleet(provisioned.settings, folder, overrides) as gateway:
+            yield House(gateway, provisioned, two)
+    await run_on(postgres, "DROP TABLE diary", database)
 
 
 @dataclass
@@ -97,18 +104,15 @@ class Diary:
 
 
 async def diaries(house: House, stack: AsyncExitStack) -> list[Diary]:
-    """Each of its own owner, by owner logins."""
-    owners = [one for one in house.gateway.provisioned.owners if one.shard == SHARD][:CLIENTS]
+    """Each of its own owner, its two connections at whichever worker takes them."""
+    owners = [one for one in house.provisioned.owners if one.shard == SHARD][:OWNERS_MAX]
 
-    async def connection(user: str, database: str) -> asyncpg.Connection[asyncpg.Record]:
-        made = await asyncpg.connect(house.gateway.dsn(user, database))
+    async def connection(login: SeedLogin) -> asyncpg.Connection[asyncpg.Record]:
+        made = await asyncpg.connect(house.gateway.url(login))
         stack.push_async_callback(made.close)
         return made
 
-    return [
-        Diary(one.user, await connection(one.user, SHARD), await connection(one.user, SHARD))
-        for one in owners
-    ]
+    return [Diary(one.user, await connection(one), await connection(one)) for one in owners]
 
 
 async def test_no_owner_reads_older_than_its_last_write_while_replay_stops_and_goes_on(
@@ -127,7 +131,7 @@ async def test_no_owner_reads_older_than_its_last_write_while_replay_stops_and_g
     for standby in house.standbys:
         await resume_replay(standby)
     assert [one.older for one in all_diaries if one.older] == []
-    assert house.served_by_replicas() > 50, "or nothing was tried"
+    assert await house.served_by_replicas() > 50, "or nothing was tried"
 
 
 async def test_reads_go_on_while_standbys_stop_and_start(house: House) -> None:
@@ -146,7 +150,7 @@ async def test_reads_go_on_while_standbys_stop_and_start(house: House) -> None:
 
 
 async def read_until_a_replica_serves(house: House, diary: Diary) -> None:
-    before, end = house.served_by_replicas(), monotonic() + 20
-    while house.served_by_replicas() == before:
+    before, end = await house.served_by_replicas(), monotonic() + 20
+    while await house.served_by_replicas() == before:
         assert monotonic() < end
         assert await diary.read() == diary.page
