@@ -307,8 +307,10 @@ async def test_trap_statement_caches_are_bounded(house: House) -> None:
             a.send(run(f"SELECT {n}, 'unnamed'"), SYNC)
         assert len(cells(await a.until("Z", 200))) == 200
     assert len(house.worker.context.statements) <= SERVER_STATEMENTS_MAX + 300
-    server = pool_of(house.worker, house.url).core.servers(ServerState.IDLE)[0]
+    core = pool_of(house.worker, house.url).core
     await a.query("SELECT 1")
+    await eventually(lambda: core.count(ServerState.IDLE) == 1)
+    server = core.servers(ServerState.IDLE)[0]
     assert len(server.prepared) <= SERVER_STATEMENTS_MAX
     kept = cells(await a.query("SELECT count(*) FROM pg_prepared_statements"))
     assert int(kept[0] or 0) <= SERVER_STATEMENTS_MAX
