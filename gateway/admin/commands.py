@@ -207,6 +207,13 @@ COMMANDS = (
         _at_once(Views.health),
     ),
     Command(
+        "SHOW WORKERS",
+        "the gateway's worker processes and what each has to do",
+        views.WORKERS.columns,
+        _at_once(Views.workers),
+        concatenated,
+    ),
+    Command(
         "SHOW CONFIG",
         "every setting with its default; secrets are hidden",
         views.CONFIG.columns,

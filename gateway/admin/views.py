@@ -7,6 +7,7 @@ What must look at every client first is a coroutine and gives traffic a turn in 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -250,6 +251,15 @@ CONFIG: View[Option] = View(
 
 TOTALS: View[tuple[str, int]] = View(name=lambda one, now: one[0], value=lambda one, now: one[1])
 
+WORKERS: View[Context] = View(
+    worker=lambda one, now: one.registry.worker,
+    pid=lambda one, now: os.getpid(),
+    clients=lambda one, now: len(one.registry),
+    servers=lambda one, now: sum(pool.core.live for pool in one.pools),
+    waiting=lambda one, now: sum(len(pool.core.queue) for pool in one.pools),
+    transactions=lambda one, now: one.counters.transactions,
+)
+
 VERSION: View[str] = View(
     version=lambda state, now: version.gateway_version(),
     build=lambda state, now: version.build(),
@@ -357,6 +367,10 @@ class Views:
     def totals(self) -> Iterator[Row]:
         """What the worker has done since its start."""
         return TOTALS.rows(self.figures().items(), self.context.clock())
+
+    def workers(self) -> Iterator[Row]:
+        """This worker."""
+        return WORKERS.rows([self.context], self.context.clock())
 
     def version(self) -> Iterator[Row]:
         """Which gateway this is, and its state."""

@@ -38,6 +38,18 @@ from gateway.worker import Place, Worker
 _log = logging.getLogger(__name__)
 
 
+class _Named(logging.Filter):
+    """Puts the worker's number into every line."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.worker = self._worker
+        return True
+
+
 def identity() -> Body:
     """What every greeting of a worker says."""
     return {"pid": os.getpid(), "version": version.version_line(), "held": [], "number": None}
@@ -55,6 +67,7 @@ def main(arguments: list[str]) -> int:
             return 0  # the supervisor has gone before it needed us
         seat = Seat(control, body, descriptors)
         logs = Logs(seat.settings.log)
+        logs.handler.addFilter(_Named(seat.number))
         with logs.open(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Work(seat, logs).run(sock.dup()))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,19 @@ class Ending:
         self._drain.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
+
+    async def unless_asked(self, start: Coroutine[Any, Any, None]) -> bool:
+        """Do ``start``; False when the end is asked for before, and ``start`` was broken off."""
+        starting = asyncio.ensure_future(start)
+        asked = asyncio.ensure_future(self._drain.wait())
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if starting.done():
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
 
     async def carry_out(self, what: Ends) -> None:
         """Wait until it is time, then drain until that is done or a stop is asked for."""

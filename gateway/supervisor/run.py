@@ -130,11 +130,14 @@ async def _above_workers(settings: Settings, reread: Reread, logs: Logs, meeting
     loop.add_signal_handler(signal.SIGHUP, reload_soon)
     ending.on_signals()
     try:
-        await supervisor.start()
+        started = await ending.unless_asked(supervisor.start())
     except BaseException:
         await supervisor.stop()
         raise
-    await ending.carry_out(supervisor)
+    if started:
+        await ending.carry_out(supervisor)
+    else:
+        await supervisor.stop()
 
 
 def _refuse(error: ConfigError) -> None:

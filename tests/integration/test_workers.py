@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import aiohttp
 import asyncpg
 import pytest
 
+from gateway.ids import worker_of
 from gateway.protocol import messages
 from tests.conftest import Provisioned
 from tests.fleet import HOST, Fleet, fleet
-from tests.wire import Wire, send_cancel
+from tests.wire import Refused, Wire, send_cancel
 
 
 @pytest.fixture
@@ -45,6 +47,9 @@ async def test_clients_are_on_both_workers_and_every_console_shows_them_all(
         (pool,) = await console.fetch("SHOW POOLS")
         assert pool["max"] == "5"
         assert int(pool["idle"]) == len(await console.fetch("SHOW SERVERS"))
+        workers = await console.fetch("SHOW WORKERS")
+        assert [row["worker"] for row in workers] in (["1", "2"], ["2", "1"])
+        assert sum(int(row["clients"]) for row in workers) == 30
     status, text = await page(two, "/metrics")
     assert status == 200
     assert "\ngateway_clients 30.0\n" in text
@@ -97,3 +102,64 @@ async def test_a_cancel_request_finds_its_client_from_any_worker(
         heard = await wire.until("Z")
         assert [one.fields["C"] for one in heard if one.tag == "E"] == ["57014"]
         await wire.close()
+
+
+async def test_the_limit_of_clients_is_the_whole_gateways(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    options = {"listen": {"max_client_connections": 12}}
+    async with fleet(provisioned.settings, tmp_path, options) as one:
+        where = one.place(provisioned.owner_on("law"))
+        wires = [await Wire.logged_in(where) for _ in range(12)]
+        assert {worker_of(wire.pid) for wire in wires} == {1, 2}
+        for _ in range(6):
+            with pytest.raises(Refused) as caught:
+                await Wire.logged_in(where)
+            assert caught.value.fields["C"] == "53300"
+        operator = one.place(provisioned.logins["operator"], "gateway")
+        wires += [await Wire.logged_in(operator) for _ in range(3)]
+        for wire in wires:
+            await wire.close()
+
+
+async def test_a_second_gateway_with_the_same_settings_does_not_start(two: Fleet) -> None:
+    command = (sys.executable, "-m", "gateway", "serve", "--config", str(two.file))
+    second = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        _, said = await second.communicate()
+    assert second.returncode == 1
+    assert b"another gateway with these settings runs" in said
+    assert all(process.alive for process in two.workers().values())
+
+
+async def test_clients_come_in_by_the_unix_socket_too(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    options = {"listen": {"unix_socket_dir": str(sockets)}}
+    owner = provisioned.owner_on("law")
+    async with fleet(provisioned.settings, tmp_path, options) as one:
+
+        async def connected() -> asyncpg.Connection:
+            return await asyncpg.connect(
+                host=str(sockets),
+                port=one.port,
+                user=owner.user,
+                password=owner.password,
+                database=owner.database,
+            )
+
+        first = await connected()
+        one.signal(signal.SIGKILL)
+        await one.ended()
+        await one.start()
+        second = await connected()
+        for process in one.workers().values():
+            process.send(signal.SIGKILL)
+        await one.logged("worker . is ready")
+        await one.logged("worker . is ready")
+        third = await connected()
+        assert await third.fetchval("SELECT 1") == 1
+        for connection in (first, second, third):
+            connection.terminate()
