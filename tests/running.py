@@ -14,6 +14,7 @@ import asyncpg
 import psycopg
 
 from gateway.demo.seed import SeedLogin
+from gateway.health.look import APPLICATION_NAME
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.settings.dsn import parse
@@ -150,7 +151,10 @@ async def eventually(condition: Callable[[], bool], timeout_s: float = SETTLE_S)
 
 
 class Backends:
-    """Counts a database's client backends every few milliseconds, from a thread of its own."""
+    """Counts a database's client backends every few milliseconds, from a thread of its own.
+
+    The health watch keeps one besides, which is no pool's.
+    """
 
     def __init__(self, url: str) -> None:
         self.most = 0
@@ -172,9 +176,9 @@ class Backends:
         while not self._stop.wait(_SAMPLE_S):
             row = self._connection.execute(
                 "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = %s AND application_name <> %s"
+                " WHERE datname = %s AND application_name <> ALL (%s)"
                 " AND backend_type = 'client backend'",
-                (self._database, OBSERVER),
+                (self._database, [OBSERVER, APPLICATION_NAME]),
             ).fetchone()
             assert row is not None
             self.most = max(self.most, row[0])
