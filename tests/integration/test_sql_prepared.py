@@ -157,6 +157,7 @@ async def test_many_clients_with_the_same_names(gateway: Gateway) -> None:
 async def test_execute_by_sql_of_what_the_protocol_prepared(gateway: Gateway) -> None:
     """asyncpg names a statement so; it is found on whichever server, and errors call it so."""
     login = gateway.provisioned.owners[0]
+    assert login.shard is not None
     direct = await _executes(gateway.provisioned.url(login.shard))
     assert direct[0] == (6, "SELECT 1")
     assert await _executes(gateway.dsn(login.user, login.database)) == direct
