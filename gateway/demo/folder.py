@@ -30,7 +30,8 @@ class DemoError(Exception):
 class State:
     """What a later run in the same folder has to know. Holds passwords.
 
-    Ports are 0 until chosen. ``logins`` is empty until all rows are loaded.
+    Ports are 0 until chosen; ``joined_port`` is the one by which databases know each other.
+    ``logins`` is empty until all rows are loaded.
     """
 
     superuser_password: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -38,6 +39,7 @@ class State:
     postgres_major: int = 0
     primary_port: int = 0
     standby_port: int = 0
+    joined_port: int = 0
     logins: list[SeedLogin] = field(default_factory=list)
 
     @property

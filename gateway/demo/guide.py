@@ -13,6 +13,7 @@ from rich.text import Text
 from gateway.demo.seed import SeedLogin
 from gateway.demo.tour import Seen, one_per_shard
 from gateway.router.identity import LoginKind
+from gateway.settings.shards import HUB
 
 
 def tour_table(seen: Sequence[Seen]) -> Table:
@@ -52,6 +53,8 @@ def psql_lines(
             )
         elif login.kind is LoginKind.OPERATOR:
             yield "an operator", f"{start} {at} -U {login.user} -d {guest.shard}"
+            count = """'SELECT industry, shard, count(*) FROM "Lead" GROUP BY 1, 2'"""
+            yield "all industries at once", f"{start} {at} -U {login.user} -d {HUB} -c {count}"
             yield "the console", f"{start} {at} -U {login.user} -d {console} -c 'SHOW POOLS'"
 
 

@@ -9,6 +9,7 @@ from gateway.demo.clusters import Clusters
 from gateway.demo.postgres import HOST
 from gateway.demo.seed import SeedLogin
 from gateway.router.topology import Endpoint, Role, Shard, Snapshot
+from gateway.settings.shards import HUB
 
 
 def ready_document(
@@ -50,7 +51,7 @@ def _login(login: SeedLogin) -> dict[str, str | None]:
 
 
 def _endpoints(snapshot: Snapshot, clusters: Clusters) -> Iterable[dict[str, str | None]]:
-    for shard in snapshot.shards.values():
+    for shard in (shard for shard in snapshot.shards.values() if shard.name != HUB):
         for endpoint in (shard.primary, *shard.replicas):
             yield _endpoint(shard, endpoint, clusters)
 

@@ -20,13 +20,14 @@ from gateway.demo.child import Ports, choose_ports, start_gateway
 from gateway.demo.clusters import start_clusters, wait_until_replayed
 from gateway.demo.folder import DemoError, Folder, open_folder, write_private_json
 from gateway.demo.guide import psql_lines, psql_program, tour_table
-from gateway.demo.postgres import HOST, ClusterError
+from gateway.demo.postgres import HOST, SUPERUSER, ClusterError
 from gateway.demo.process import ProcessError, tail
 from gateway.demo.ready import ready_document
 from gateway.demo.seed import seed
 from gateway.demo.tour import plan, visit
 from gateway.errors import ConfigError
-from gateway.migrate.provision import ProvisionError, provision
+from gateway.migrate import provision as provisioning
+from gateway.migrate.provision import Admin, ProvisionError, UserSync, join, provision
 from gateway.router.build import build_snapshot
 from gateway.router.topology import Snapshot
 from gateway.settings.load import load
@@ -167,15 +168,17 @@ class _Demo:
         state = folder.state
         if state.logins:
             self._say(f"{folder.path} holds {state.owners} owners already; used as they are.")
+            if state.joined_port != state.primary_port:
+                await self._tables(settings)
+                await self._join(folder, settings)
+                folder.save()
             return
         shards = sum(len(industry.shards) for industry in settings.industries.values())
         if self._options.owners < shards:
             raise DemoError(f"--owners {self._options.owners}: at least {shards}, one per shard")
-        lines: list[str] = []
-        with self._console.status("Provisioning ..."):
-            await provision(settings, report=lines.append)
+        await self._tables(settings)
         self._say(
-            f"Provisioned {len(lines)} databases: meta and {len(settings.industries)} industries."
+            f"Provisioned {shards + 1} databases: meta and {len(settings.industries)} industries."
         )
         with Progress(
             *(TextColumn("Loading owners and their rows"), BarColumn()),
@@ -187,8 +190,23 @@ class _Demo:
             def show(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            state.logins = await seed(settings, owners=self._options.owners, progress=show)
+            logins = await seed(settings, owners=self._options.owners, progress=show)
+        await self._join(folder, settings)
+        state.logins = logins
         folder.save()
+
+    async def _tables(self, settings: Settings) -> None:
+        with self._console.status("Provisioning ..."):
+            await provision(settings.model_copy(update={"hub": None}), report=_ignore)
+
+    async def _join(self, folder: Folder, settings: Settings) -> None:
+        """Users follow the meta database, and a hub spans all: by the primary's present port."""
+        state = folder.state
+        admin = Admin(SUPERUSER, state.superuser_password)
+        options = provisioning.Options(user_sync=UserSync.AUTO, admin=admin)
+        with self._console.status("Users follow the meta database; a hub over all ..."):
+            await join(settings, report=_ignore, options=options)
+        state.joined_port = state.primary_port
 
     async def _tour(self, folder: Folder, snapshot: Snapshot, ports: Ports) -> None:
         stops = plan(folder.state.logins, snapshot)
@@ -207,6 +225,10 @@ class _Demo:
         ):
             self._say(f"# {purpose}", style="dim")
             self._say(command)
+
+
+def _ignore(line: str) -> None:
+    """The demo tells in its own words what was provisioned."""
 
 
 def _ending_signals() -> list[signal.Signals]:

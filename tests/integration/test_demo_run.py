@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -134,6 +135,7 @@ async def test_it_comes_up_serves_and_leaves_only_what_it_should(
             recovering = await connection.fetchval("SELECT pg_is_in_recovery()")
             await connection.close()
             assert recovering == (endpoint["role"] == "replica")
+        await check_joined(ready)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
@@ -142,6 +144,37 @@ async def test_it_comes_up_serves_and_leaves_only_what_it_should(
     assert "Stopped everything." in said
     check_killed(temporary, kept)
     check_reused(temporary, kept, ready)
+
+
+async def check_joined(ready: dict[str, Any]) -> None:
+    """A new user arrives in its industry's database, and the hub knows all industries."""
+    places = {place["name"]: place["dsn"] for place in ready["endpoints"]}
+    meta = await asyncpg.connect(places["meta"], timeout=15)
+    law = await asyncpg.connect(places["law"], timeout=15)
+    operator = next(login for login in ready["logins"] if login["kind"] == "operator")
+    gateway = ready["gateway"]
+    hub = await asyncpg.connect(
+        host=gateway["host"],
+        port=gateway["port"],
+        user=operator["user"],
+        password=operator["password"],
+        database="hub",
+        timeout=15,
+    )
+    try:
+        await meta.execute(
+            """INSERT INTO "User" ("id", "email", "name", "industry")
+               VALUES (-1, 'new@x', 'New', 'LAW')"""
+        )
+        deadline = monotonic() + 15
+        while await law.fetchval('SELECT count(*) FROM "User" WHERE "id" = -1') == 0:
+            assert monotonic() < deadline, "the user does not arrive"
+            await asyncio.sleep(0.05)
+        await meta.execute('DELETE FROM "User" WHERE "id" = -1')
+        assert await hub.fetchval("""SELECT count(DISTINCT industry) FROM "Lead" """) == 14
+    finally:
+        for connection in (meta, law, hub):
+            await connection.close()
 
 
 def check_killed(temporary: Path, kept: Path) -> None:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from itertools import count
+from random import Random
 from typing import TypeAlias
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -159,16 +161,26 @@ async def test_generated_and_enum_columns_work(provisioned: Provisioned) -> None
             await connection.execute("""UPDATE "Lead" SET status = 'SOLD'""")
 
 
+def _any_text(random: Random) -> str:
+    """Of any characters that text can hold: all of Unicode but NUL and surrogates."""
+    points = (random.choice((0x7F, 0x7FF, 0xD7FF, 0x10FFFF)) for _ in range(random.randrange(30)))
+    chosen = (random.randrange(1, point + 1) for point in points)
+    return "".join(chr(point) for point in chosen if not 0xD800 <= point <= 0xDFFF)
+
+
 async def test_slots_are_the_same_in_sql_and_in_python(provisioned: Provisioned) -> None:
-    numbers = [str(number) for number in range(99_000)]
-    words = [f"cl{number:x}é漢" for number in range(1_000)]
-    async with connected(provisioned.url("meta")) as connection:
-        rows = await connection.fetch(
-            "SELECT id, gateway.slot(id) AS slot FROM unnest($1::text[]) AS id", numbers + words
-        )
-    assert len(rows) == 100_000
-    assert all(slot_of(row["id"]) == row["slot"] for row in rows)
-    assert {row["slot"] for row in rows} == set(range(SLOTS))
+    random = Random(6432)
+    ids = [str(number) for number in range(-10_000, 40_000)]
+    ids += [str(UUID(int=random.getrandbits(128))) for _ in range(30_000)]
+    ids += [_any_text(random) for _ in range(20_000)]
+    for database in ("meta", "law", "medical_2"):
+        async with connected(provisioned.url(database)) as connection:
+            rows = await connection.fetch(
+                "SELECT id, gateway.slot(id) AS slot FROM unnest($1::text[]) AS id", ids
+            )
+        assert len(rows) == 100_000
+        assert all(slot_of(row["id"]) == row["slot"] for row in rows)
+        assert {row["slot"] for row in rows} == set(range(SLOTS))
 
 
 async def test_the_owner_view_is_read_by_index(urls: Callable[[str], str]) -> None:

@@ -43,7 +43,7 @@ def test_a_stop_that_went_wrong_is_shown_with_its_reason() -> None:
 
 def test_commands_are_one_shell_line_each() -> None:
     lines = list(psql_lines(LOGINS, "127.0.0.1", 6432, "gateway", "/opt/my pg/bin/psql"))
-    assert len(lines) == 16 + 3
+    assert len(lines) == 16 + 4
     for _, command in lines:
         words = shlex.split(command)
         assert words[0].startswith("PGPASSWORD=")
