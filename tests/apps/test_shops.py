@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.apps.twice import NODE_FOLDER, Places, node, python, same_twice
+
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_sqlalchemy(places: Places) -> None:

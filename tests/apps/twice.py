@@ -16,7 +16,7 @@ NODE_FOLDER = Path(__file__).parent / "node"
 POOL_MAX = 3
 """Server connections of the gateway: fewer than any of the programs has clients."""
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True, slots=True)

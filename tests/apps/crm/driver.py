@@ -26,7 +26,7 @@ REQUESTS = 9
 """Of each owner, besides signing in and out."""
 
 _LINE_MAX = 4 * 1024 * 1024
-_ANSWER_TIMEOUT_S = 60
+_ANSWER_TIMEOUT_S = 120
 
 Note = tuple[str, Any]
 """What was asked, and the answer without ids of this run."""

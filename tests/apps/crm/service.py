@@ -1,7 +1,8 @@
 """The CRM on SQLAlchemy's asynchronous ORM, written for a single database.
 
-It reads a line of JSON per request and writes one per answer (see ``driver``). Every request looks
-up the session of its token first; from then on its statements are about that owner's rows.
+Its argument names the driver: asyncpg or psycopg. It reads a line of JSON per request and writes
+one per answer (see ``driver``). Every request looks up the session of its token first; from then on
+its statements are about that owner's rows.
 """
 
 from __future__ import annotations
@@ -650,7 +651,7 @@ def _state(error: DBAPIError) -> Arguments:
     cause: Any = error.orig.__cause__ if error.orig else None
     return {
         "state": getattr(error.orig, "sqlstate", None),
-        "message": getattr(cause, "message", None) or str(error.orig),
+        "message": getattr(cause, "message", None) or str(error.orig).splitlines()[0],
         "constraint": getattr(cause, "constraint_name", None),
     }
 
@@ -675,7 +676,8 @@ def _plain(value: Any) -> Any:
 
 
 async def main() -> None:
-    url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+asyncpg")
+    url = make_url(os.environ["DATABASE_URL"])
+    url = url.set(drivername=f"postgresql+{sys.argv[1]}")
     engine = create_async_engine(url, pool_size=POOL, max_overflow=0, pool_timeout=60)
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as requests:
