@@ -111,7 +111,8 @@ class Pool:
         """The parameters a fresh server reports, once one is known."""
         self.schema = Schema()
         self.notifiers: dict[int, int] = {}
-        """By server process id, the client that last sent a NOTIFY through it."""
+        """By server process id, the client that last sent a NOTIFY through it, until the next
+        client has it: who leaves right behind a NOTIFY is still its sender when others hear it."""
         self._open_connection = open_connection
         self._clock = clock
         self._permits = permits if permits is not None else Purse(limits.max)

@@ -203,7 +203,6 @@ class ClientSession(asyncio.Protocol):
         self._let_go()
         if server is None or pool is None:
             return
-        pool.notifiers.pop(server.pid, None)
         outbound, holdings = self._outbound, self.holdings
         unfinished = outbound.skip > 0 or outbound.sync_due or not server.replies.idle
         held = bool(holdings.pins or holdings.effects) or self._input_held

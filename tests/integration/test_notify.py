@@ -123,3 +123,19 @@ async def test_two_that_listen_and_notify_at_once_know_their_own(places: list[Pl
                 )
             }
             assert said == {(n, b"%d %d" % (n, turn)) for n in range(3) for turn in range(20)}
+
+
+async def test_who_leaves_right_behind_a_notify_is_still_its_sender(places: list[Place]) -> None:
+    for where in places:
+        async with wires(where, 1) as (one,):
+            await one.query("LISTEN news")
+            for number in range(20):
+                other = await Wire.logged_in(where)
+                other.send(messages.query(f"NOTIFY news, '{number}'"), messages.TERMINATE)
+                heard = await one.until("A")
+                assert read_notification(heard[-1].body) == (
+                    other.pid,
+                    b"news",
+                    str(number).encode(),
+                )
+                other.rst()

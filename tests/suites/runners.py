@@ -18,7 +18,7 @@ from tests.suites import results
 from tests.suites.results import Run
 from tests.suites.suites import Place, Suite
 
-RUN_TIMEOUT_S = 900
+RUN_TIMEOUT_S = 1800
 TEST_TIMEOUT_S = 60
 
 # What suites read from the environment must come from us alone.
