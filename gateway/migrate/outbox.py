@@ -10,15 +10,19 @@ from contextlib import AsyncExitStack
 import asyncpg
 
 from gateway.migrate import schema
-from gateway.migrate.connect import Connection, connected, identifier
-from gateway.migrate.plan import Plan, plans
+from gateway.migrate.connect import Connection, connect, connected, identifier
+from gateway.migrate.plan import plans
+from gateway.settings.dsn import Dsn
 from gateway.settings.model import Settings
+from gateway.settings.shards import META
 
 CHANNEL = "gateway_outbox"
 BATCH = 500
 """Changes delivered in one transaction at most."""
 PATROL_S = 5.0
 """How long a change lies at most when its notification was missed or a database was away."""
+DELIVERY_TIMEOUT_S = 30
+"""Longest work on one database before the next one has its turn."""
 
 _log = logging.getLogger(__name__)
 
@@ -136,15 +140,61 @@ async def _bring_placements(meta: Connection, there: Connection, owners: Sequenc
 # --- the process that empties it ---
 
 
+class Deliverer:
+    """Empties all queues over connections that stay open; ``close`` ends them."""
+
+    def __init__(self, settings: Settings) -> None:
+        meta, *_ = wanted = plans(settings)
+        self._meta_dsn = meta.dsn
+        self._places = {
+            plan.own_shards[0]: plan.dsn for plan in wanted if plan.own_shards and not plan.is_meta
+        }
+        self._open: dict[str, Connection] = {}
+
+    async def deliver(self) -> int:
+        """The number of changes delivered. A database that is away is logged, and its queue stays.
+
+        Raises OSError, TimeoutError or asyncpg's errors when the meta database is away.
+        """
+        meta = await self._connection(META, self._meta_dsn)
+        if await meta.fetchval("SELECT to_regclass('gateway.outbox') IS NULL"):
+            return 0
+        waiting = await meta.fetch("SELECT DISTINCT shard FROM gateway.outbox ORDER BY shard")
+        return sum([await self._deliver_to(meta, row[0]) for row in waiting])
+
+    async def _deliver_to(self, meta: Connection, shard: str) -> int:
+        if shard not in self._places:
+            return 0  # the next provisioning takes it off the list
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_S):
+                there = await self._connection(shard, self._places[shard])
+                return await deliver(meta, there, shard)
+        except _FAILURES as error:
+            if meta.is_closed():
+                raise
+            if (broken := self._open.pop(shard, None)) is not None:
+                broken.terminate()
+            _log.warning("users: %s did not take changes: %s", shard, describe(error))
+            return 0
+
+    async def _connection(self, name: str, dsn: Dsn) -> Connection:
+        known = self._open.get(name)
+        if known is None or known.is_closed():
+            known = self._open[name] = await connect(dsn)
+        return known
+
+    async def close(self) -> None:
+        for connection in self._open.values():
+            await connection.close()
+
+
 async def deliver_once(settings: Settings) -> int:
     """All queues, once; the number of changes. A database that is away is logged and left."""
-    meta, *_ = wanted = plans(settings)
-    delivered = 0
-    async with connected(meta.dsn) as connection:
-        for plan in [plan for plan in wanted if plan.own_shards and not plan.is_meta]:
-            if await _has_changes(connection, plan):
-                delivered += await _deliver_to(connection, plan)
-    return delivered
+    deliverer = Deliverer(settings)
+    try:
+        return await deliverer.deliver()
+    finally:
+        await deliverer.close()
 
 
 async def follow(settings: Settings) -> None:
@@ -156,18 +206,20 @@ async def follow(settings: Settings) -> None:
         try:
             await _follow(settings)
         except _FAILURES as error:
-            _log.warning("users: the meta database is away: %s", error or type(error).__name__)
+            _log.warning("users: the meta database is away: %s", describe(error))
         await asyncio.sleep(PATROL_S)
 
 
 async def _follow(settings: Settings) -> None:
     news = asyncio.Event()
+    deliverer = Deliverer(settings)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(deliverer.close)
         ear = await stack.enter_async_context(connected(plans(settings)[0].dsn))
         await ear.add_listener(CHANNEL, lambda *_: news.set())
         while not ear.is_closed():
             news.clear()
-            await deliver_once(settings)
+            await deliverer.deliver()
             try:
                 async with asyncio.timeout(PATROL_S):
                     await news.wait()
@@ -175,20 +227,6 @@ async def _follow(settings: Settings) -> None:
                 await ear.execute("SELECT 1")
 
 
-async def _has_changes(meta: Connection, plan: Plan) -> bool:
-    if await meta.fetchval("SELECT to_regclass('gateway.outbox') IS NULL"):
-        return False
-    found: bool = await meta.fetchval(
-        "SELECT EXISTS (SELECT FROM gateway.outbox WHERE shard = $1)", plan.own_shards[0]
-    )
-    return found
-
-
-async def _deliver_to(meta: Connection, plan: Plan) -> int:
-    try:
-        async with connected(plan.dsn) as there:
-            return await deliver(meta, there, plan.own_shards[0])
-    except _FAILURES as error:
-        shard = plan.own_shards[0]
-        _log.warning("users: %s did not take changes: %s", shard, error or type(error).__name__)
-        return 0
+def describe(error: BaseException) -> str:
+    """An error for the log, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
