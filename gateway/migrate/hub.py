@@ -33,6 +33,7 @@ from gateway.settings.model import RoleCredentials, Settings
 from gateway.settings.shards import META
 
 _MARK = "made by gateway provision --hub"
+_NOT_FOR_SHARDS = ("public", "information_schema", SCHEMA)  # each shard is a schema of the hub
 _LOCK = "SELECT pg_advisory_xact_lock(6432, 3)"
 
 
@@ -100,6 +101,8 @@ def _sources(hub: Dsn, plans: Sequence[Plan]) -> list[Source]:
             raise ProvisionError(
                 f"a hub needs a database for each shard, and {', '.join(plan.shards)} share one"
             )
+        if plan.shards[0] in _NOT_FOR_SHARDS or plan.shards[0].startswith("pg_"):
+            raise ProvisionError(f"a shard of the name {plan.shards[0]} can't be in the hub")
         if plan.dsn.address == hub.address:
             raise ProvisionError(f"the hub can't be the database of {plan.shards[0]}")
         industry = None if plan.is_meta else plan.industries[0]
