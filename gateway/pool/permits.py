@@ -31,6 +31,9 @@ class Purse:
     shared = False
     """Whether more can be had from elsewhere."""
 
+    exhausted = False
+    """Nothing is left here, and more has been asked for: there is no use in asking again."""
+
     def __init__(self, held: int) -> None:
         self.held = held
         self.ceiling = UNLIMITED
@@ -47,6 +50,9 @@ class Purse:
         allowed = max(0, min(wanted, self.held - self.used))
         self._used[who] += allowed
         return allowed
+
+    def report(self) -> None:
+        """Say exactly what is missing; called a few times a second."""
 
     @property
     def used(self) -> int:
@@ -142,6 +148,7 @@ class SharedPurse(Purse):
         """More permits are ours."""
         self.held += count
         self._told = max(0, self._told - count)
+        self.exhausted = False
         self._changed()
         self._settle()
 
@@ -153,6 +160,7 @@ class SharedPurse(Purse):
     def introduced(self) -> None:
         """The lender is another one: it knows what we hold, but not what we want."""
         self._told = 0
+        self.exhausted = False
         self.ceiling, self.lend = UNLIMITED, 0
         self._changed()
 
@@ -160,17 +168,29 @@ class SharedPurse(Purse):
         for who in list(self._used):
             who.permits_changed()
 
-    def _settle(self) -> None:
-        """Give back what nobody here will use; say what is missing."""
-        if not self._lender.connected:
-            return
+    def report(self) -> None:
+        missing = self._settle()
+        if missing != self._told and self._lender.connected:
+            self._tell(missing)
+
+    def _settle(self) -> int:
+        """Give back what nobody here will use, and ask for more at the first lack; how much lacks.
+
+        How the lack grows and shrinks is told by `report` only: it changes with every client.
+        """
         wanted = sum(self._wanted.values())
         spare = self.held - self.used
-        useless = spare - wanted
-        if useless > 0:
-            self.held -= useless
-            self._lender.back(self.key, useless)
         missing = max(0, wanted - spare)
-        if missing != self._told:
-            self._told = missing
-            self._lender.want(self.key, missing)
+        if not self._lender.connected:
+            return missing
+        if spare > wanted:
+            self.held -= spare - wanted
+            self._lender.back(self.key, spare - wanted)
+        if missing and not self._told:
+            self._tell(missing)
+        self.exhausted = missing > 0 and spare <= 0
+        return missing
+
+    def _tell(self, missing: int) -> None:
+        self._told = missing
+        self._lender.want(self.key, missing)

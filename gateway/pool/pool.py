@@ -117,6 +117,8 @@ class Pool:
         self._clock = clock
         self._permits = permits if permits is not None else Purse(limits.max)
         self._outside_wanted = 0
+        self._total_told = 0
+        """How many connections the purse knows of."""
         self._failures = 0
         self._retry_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -273,7 +275,8 @@ class Pool:
         self._close_old(now)
         self._end_idle_transactions(now)
         self._lend(now)
-        self._open_wanted()
+        self._ask_for_permits()
+        self._permits.report()
 
     def permits_changed(self) -> None:
         """More may be opened now, or other workers wait for what is here."""
@@ -352,12 +355,17 @@ class Pool:
     # --- opening ---
 
     def _open_wanted(self) -> None:
+        if not self._permits.exhausted or self.core.total != self._total_told:
+            self._ask_for_permits()
+
+    def _ask_for_permits(self) -> None:
+        """Open what is wanted, as far as permits go."""
         wanted = self._connects_wanted()
-        total = self.core.total
-        allowed = self._permits.ask(self, total, wanted + self._outside_wanted)
+        allowed = self._permits.ask(self, self.core.total, wanted + self._outside_wanted)
         for _ in range(min(allowed, wanted)):
             self.core.opening += 1
             self._spawn(self._open())
+        self._total_told = self.core.total
 
     def _connects_wanted(self) -> int:
         wanted = self.core.opens_wanted()

@@ -90,7 +90,7 @@ class Seat:
     def sockets(self) -> list[socket.socket]:
         """The listening ones. Raises OSError."""
         listen = self.settings.listen
-        tcp = open_tcp(listen.host, self.body["port"], listen.backlog, shared=True)
+        tcp = open_tcp(self.body["host"], self.body["port"], listen.backlog, shared=True)
         if "unix" not in self.descriptors:
             return [tcp]
         return [tcp, socket.socket(fileno=os.dup(self.descriptors["unix"]))]

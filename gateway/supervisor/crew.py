@@ -45,6 +45,8 @@ class Hand:
     ready: bool = False
     seated_at: float = 0.0
     held: list[Any] = field(default_factory=list)
+    settings_epoch: int = -1
+    """Which settings it was told; -1 when it had them from a supervisor before us."""
 
 
 class Employer(Protocol):
@@ -87,6 +89,7 @@ class Crew:
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
         self._closing = False
+        self._seating = False
         self._control: socket.socket | None = None
         self.chores = Chores()
 
@@ -99,11 +102,12 @@ class Crew:
         self.chores.begin(self._listen(self._control))
         self.fill()
 
-    def give_up_waiting(self) -> None:
-        """Who was expected and did not come is not one of us any more."""
+    def seat(self) -> None:
+        """Give places from now on; who was expected and did not come is none of us any more."""
         for process in self._expected.values():
             process.send(signal.SIGKILL)
         self._expected.clear()
+        self._seating = True
         self.fill()
 
     @property
@@ -155,7 +159,8 @@ class Crew:
         free = [n for n in range(1, self._count + 1) if n not in self.seats | self._expected.keys()]
         later = [at for n in free if (at := self._not_before.get(n, now)) > now]
         for number in free:
-            if self._not_before.get(number, now) <= now and self._reserve:
+            may_sit = self._seating and self._not_before.get(number, now) <= now
+            if may_sit and self._reserve:
                 self._seat(number, self._reserve.pop(0))
         empty = sum(number not in self.seats for number in free)
         for _ in range(empty + 1 - len(self._reserve) - self._starting):

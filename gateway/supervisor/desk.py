@@ -145,7 +145,11 @@ class Desk:
 
     async def _see_off(self, key: PoolKey, count: int, servers: Servers) -> None:
         """Have them end, and free their permits one by one as they are gone."""
-        dsn = self._dsns[key]
+        dsn = self._dsns.get(key)
+        if dsn is None:  # of settings that a supervisor before us had
+            await asyncio.sleep(_LOGGING_IN_S)
+            self._confirm(key, count)
+            return
         _log.info("%s: %d connections of a dead worker are being ended", dsn.place, count)
         left = dict(servers)
         await self._cancel(dsn, left)
@@ -154,7 +158,7 @@ class Desk:
         asking = await self._connected(dsn)
         looks = 0
         while left and asking is not None:
-            still = await self._still_there(asking, left)
+            still = await self._still_there(asking, dsn, left)
             if still is None:
                 asking = await self._connected(dsn)
                 continue
@@ -189,7 +193,9 @@ class Desk:
                 _log.warning("%s: %s", dsn.place, error.message)
                 await asyncio.sleep(backoff.next_s())
 
-    async def _still_there(self, asking: ServerConnection, pids: Iterable[int]) -> set[int] | None:
+    async def _still_there(
+        self, asking: ServerConnection, dsn: Dsn, pids: Iterable[int]
+    ) -> set[int] | None:
         """Which of the processes there still are, but for those that are others' by now.
 
         None when the connection was lost.
@@ -209,13 +215,15 @@ class Desk:
                 return None
             raise
         found = {int(row[0]) for row in answer.rows if row[0] is not None}
-        return found - self._pids_of_the_living()
+        return found - self._pids_of_the_living(dsn)
 
-    def _pids_of_the_living(self) -> set[int]:
+    def _pids_of_the_living(self, dsn: Dsn) -> set[int]:
+        """Processes of this PostgreSQL that workers which live are logged in to."""
         return {
             pid
             for account in self._accounts.values()
-            for servers in account.servers.values()
+            for ((host, port, _), _), servers in account.servers.items()
+            if (host, port) == (dsn.host, dsn.port)
             for pid in servers
         }
 

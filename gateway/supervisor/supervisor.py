@@ -73,6 +73,8 @@ class Supervisor:
         self._descriptors: dict[str, int] = {}
         self._port: socket.socket | None = None
         self._draining = False
+        self._epoch = 0
+        """Grows with each reload."""
 
     # --- life ---
 
@@ -88,8 +90,6 @@ class Supervisor:
         self._desk.start()
         if expected:
             _log.info("%d workers serve already", len(expected))
-        else:
-            self._share()
         await self._crew.start(expected)
         await self._http.start()
         await self._settle(lingering=len(expected) < len(noted))
@@ -105,10 +105,9 @@ class Supervisor:
         deadline = monotonic() + _ADOPT_S
         while self._crew.awaited and monotonic() < deadline:  # noqa: ASYNC110 - of processes
             await asyncio.sleep(_POLL_S)
-        if self._crew.awaited:
-            lingering = True
-            self._crew.give_up_waiting()
+        lingering = lingering or self._crew.awaited > 0
         self._share()
+        self._crew.seat()
         if lingering:
             await asyncio.sleep(_LINGER_S)
         self._desk.grant_from_now_on()
@@ -170,6 +169,10 @@ class Supervisor:
             settings = await asyncio.to_thread(self._reread)
             client_tls(settings)
             before, self.settings = self.settings, settings
+            self._epoch += 1
+            for hand in self._crew.seats.values():
+                if hand.ready:  # the others are told once they are
+                    hand.settings_epoch = self._epoch
             self._desk.configure(settings)
             answers = await self._ask_all("reload", _RELOAD_S, settings=to_plain(settings))
             changes = changes_between(before, settings)
@@ -184,11 +187,13 @@ class Supervisor:
     # --- Employer ---
 
     def seat_for(self, number: int) -> tuple[Body, Mapping[str, int]]:
-        self._share()
+        self._crew.seats[number].settings_epoch = self._epoch
+        host, port = self.address
         body = {
             "number": number,
             "count": self._count,
-            "port": self.address[1],
+            "host": host,
+            "port": port,
             "settings": to_plain(self.settings),
         }
         return body, self._descriptors
@@ -198,6 +203,8 @@ class Supervisor:
 
         def ready(body: Body) -> None:
             hand.ready = True
+            if hand.settings_epoch != self._epoch and hand.channel is not None:
+                self._follow_soon(hand, hand.channel)
 
         async def rows_of_others(body: Body) -> Sequence[Any]:
             return await self._rows(body["command"], but=hand.number)
@@ -226,15 +233,18 @@ class Supervisor:
         return Channel(notices, answerers, f"worker {hand.number}")
 
     def adopts(self, body: Body, descriptors: Mapping[str, int]) -> bool:
-        same = body["count"] == self._count and body["version"] == version.version_line()
-        if not same or body["port"] != self.address[1]:
-            return False
+        own = {
+            "count": self._count,
+            "port": self.address[1],
+            "version": version.version_line(),
+        }
+        same = all(body[name] == value for name, value in own.items())
         for name, descriptor in descriptors.items():
-            if name in self._descriptors:
+            if name in self._descriptors or not (same or name == "unix"):
                 os.close(descriptor)
             else:
                 self._descriptors[name] = descriptor
-        return True
+        return same
 
     def arrived(self, hand: Hand) -> None:
         assert hand.channel is not None
@@ -242,8 +252,6 @@ class Supervisor:
         self._desk.join(hand.process.pid, hand.channel.tell, held)
         if hand in self._crew.leaving:
             hand.channel.tell("drain")
-        elif hand.held:
-            self._follow_soon(hand.channel)
 
     def left(self, hand: Hand) -> None:
         self._desk.leave(hand.process.pid)
@@ -255,8 +263,9 @@ class Supervisor:
         if descriptor is not None:
             Census.shared(descriptor, _OWN_ROW).nobody(number)
 
-    def _follow_soon(self, channel: Channel) -> None:
-        """A worker that we have adopted may have other settings."""
+    def _follow_soon(self, hand: Hand, channel: Channel) -> None:
+        """A worker may have settings of a moment, or of a supervisor, ago."""
+        hand.settings_epoch = self._epoch
         work = self._ask_one(channel, "reload", _RELOAD_S, settings=to_plain(self.settings))
         self._crew.chores.begin(work)
 

@@ -100,6 +100,10 @@ class Permits(RuleBasedStateMachine):
         worker.open()
 
     @rule(number=st.integers(0, SEATS - 1))
+    def worker_reports(self, number: int) -> None:
+        self.workers[number].purse.report()
+
+    @rule(number=st.integers(0, SEATS - 1))
     def close_one(self, number: int) -> None:
         worker = self.workers[number]
         worker.servers = max(0, worker.servers - 1)
@@ -182,6 +186,7 @@ class Permits(RuleBasedStateMachine):
                 while worker.inbox:
                     worker.take(worker.inbox.popleft())
                 worker.permits_changed()
+                worker.purse.report()
             self.time_passes()
         wanted = sum(worker.clients for worker in self.workers.values())
         open_now = sum(worker.servers for worker in self.workers.values())
