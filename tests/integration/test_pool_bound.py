@@ -23,6 +23,7 @@ from tests.running import (
     pool_of,
     rest,
     running,
+    unhandled,
 )
 from tests.wire import Place, Wire, bind, execute, parse_, run
 
@@ -175,3 +176,38 @@ async def test_the_queue_is_bounded_in_length_and_time(
             assert await wire.value("SELECT 'served'") == "served"
             await wire.close()
         await rest(worker)
+
+
+async def test_trap_a_pool_and_its_successor_share_the_bound_in_a_reload(
+    provisioned: Provisioned, house: House
+) -> None:
+    """A changed URL gives the database a new pool while clients still hold servers of the old."""
+    base = changed(house.worker.context.settings, pool={"max": 3})
+    with unhandled() as problems:
+        reread = [base]
+        worker = Worker(base, lambda: reread[0])
+        await worker.start()
+        try:
+            where = place(worker, provisioned.owner_on("law"))
+            holders = [await Wire.logged_in(where) for _ in range(3)]
+            others = [await Wire.logged_in(where) for _ in range(6)]
+            for holder in holders:
+                await holder.query("BEGIN")
+            reread[0] = moved(base, "LAW", f"{house.url}?connect_timeout=7")
+            with backends(house.url) as watch:
+                worker.reload()
+                for other in others:
+                    other.send(messages.query("SELECT 'served'"))
+                await asyncio.sleep(0.5)
+                for holder in holders:
+                    await holder.query("COMMIT")
+                for other in others:
+                    assert (await other.until("Z"))[-1].tag == "Z"
+                    assert await other.value("SELECT 'again'") == "again"
+            assert watch.most == 3
+            for wire in (*holders, *others):
+                await wire.close()
+            await rest(worker)
+        finally:
+            await worker.stop()
+    assert not problems
