@@ -65,7 +65,7 @@ $(NODE_STAMP): $(NODE)/package.json $(STAMP)
 	@cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm install --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(APPS_STAMP): $(APPS)/package.json $(APPS)/package-lock.json $(APPS)/prisma/schema.prisma | $(STAMP)
+$(APPS_STAMP): $(APPS)/package.json $(APPS)/package-lock.json $(wildcard $(APPS)/prisma/*.prisma) | $(STAMP)
 	@cd $(APPS) && export PATH="$(abspath $(BIN)):$$PATH" && \
 		npm ci --no-audit --no-fund --loglevel=error && npm run --silent generate >/dev/null
 	@touch $@

@@ -18,7 +18,7 @@ async def test_node_postgres(places: Places) -> None:
 
 
 async def test_prisma(places: Places) -> None:
-    await same_twice(node("prisma_crm.mjs"), places, NODE_FOLDER)
+    await same_twice(node("prisma_shop.mjs"), places, NODE_FOLDER)
 
 
 async def test_django(places: Places) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -14,12 +15,12 @@ from gateway.migrate.provision import provision
 from gateway.router.build import build_snapshot
 from gateway.router.identity import LoginKind
 from gateway.settings.model import Settings
-from gateway.worker import Worker
 from tests.apps.twice import POOL_MAX
 from tests.conftest import topology
 from tests.running import changed, running
 
 OWNERS = 210
+MESSAGES = "ConversationMessage.conversationId"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +60,48 @@ async def single(postgres: Cluster) -> Place:
     return Place(url, url, dict.fromkeys(build_snapshot(settings, 1).shards, url), owners)
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The place behind the gateway, and the gateway."""
-
-    place: Place
-    worker: Worker
+@pytest.fixture(scope="session")
+async def apart(postgres: Cluster) -> tuple[Settings, list[SeedLogin]]:
+    """16 databases of industries and the meta database."""
+    settings = topology(postgres, "small")
+    return settings, await fill(settings)
 
 
 @pytest.fixture(scope="session")
-async def spread(postgres: Cluster) -> AsyncIterator[Spread]:
-    """16 databases of industries and the meta database, behind a gateway with small pools."""
-    settings = topology(postgres, "small")
-    logins = await fill(settings)
+async def spread(
+    postgres: Cluster, apart: tuple[Settings, list[SeedLogin]]
+) -> AsyncIterator[Place]:
+    """They behind a gateway with small pools that knows whose a conversation's messages are."""
+    async with _behind(postgres, *apart, parents={MESSAGES: "Conversation.id"}) as place:
+        yield place
+
+
+@pytest.fixture
+async def spread_by_ids(
+    postgres: Cluster, apart: tuple[Settings, list[SeedLogin]]
+) -> AsyncIterator[Place]:
+    """They behind a gateway that also knows whose a row is by an id of its own or its parent's."""
+    parents = {
+        MESSAGES: "Conversation.id",
+        "Lead.id": "Lead.id",
+        "Deal.leadId": "Lead.id",
+    }
+    async with _behind(postgres, *apart, parents=parents) as place:
+        yield place
+
+
+@asynccontextmanager
+async def _behind(
+    postgres: Cluster, settings: Settings, logins: list[SeedLogin], parents: dict[str, str]
+) -> AsyncIterator[Place]:
     shards = build_snapshot(settings, 1).shards.values()
     urls = {shard.name: postgres.dsn(shard.primary.database) for shard in shards}
     password = next(login.password for login in logins if login.user == SERVICE)
-    parents = {"ConversationMessage.conversationId": "Conversation.id"}
     settings = changed(settings, pool={"max": POOL_MAX}, routing={"parents": parents})
     async with running(settings) as worker:
         host, port = worker.address
         url = f"postgresql://{SERVICE}:{quote(password)}@{host}:{port}/{SERVICE}"
-        yield Spread(Place(url, urls.pop("meta"), urls, _owners(logins)), worker)
+        yield Place(url, urls.pop("meta"), urls, _owners(logins))
 
 
 def _owners(logins: list[SeedLogin]) -> tuple[SeedLogin, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.apps.crm.conftest import OWNERS, Place, Spread
+from tests.apps.crm.conftest import OWNERS, Place
 from tests.apps.crm.driver import Note, running, visit_all
 from tests.apps.crm.rows import Rows, comparable, industry_rows, meta_rows, users
-from tests.apps.twice import NODE_FOLDER, ROOT, node, python
+from tests.apps.twice import NODE_FOLDER, ROOT, node, python, run
 
 SERVICES = {
     "node-postgres": (node("crm.mjs"), NODE_FOLDER, OWNERS),
@@ -19,12 +19,23 @@ SERVICES = {
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("service", SERVICES)
-async def test_the_same_answers(single: Place, spread: Spread, service: str) -> None:
+async def test_the_same_answers(single: Place, spread: Place, service: str) -> None:
     direct = await _play(single, service)
-    through = await _play(spread.place, service)
+    through = await _play(spread, service)
     assert through == direct, _told(direct, through)
     assert sum(map(len, direct.values())) > 12 * SERVICES[service][2]
-    await _compare_rows(single, spread.place)
+    await _compare_rows(single, spread)
+
+
+@pytest.mark.timeout(300)
+async def test_prisma(single: Place, spread_by_ids: Place) -> None:
+    """It reads relations and updates rows by their ids alone."""
+    script = node("prisma_crm.mjs")
+    direct = await run(script, single.url, NODE_FOLDER)
+    through = await run(script, spread_by_ids.url, NODE_FOLDER)
+    assert len(direct) == 40
+    assert through == direct
+    await _compare_rows(single, spread_by_ids)
 
 
 def _told(direct: dict[int, list[Note]], through: dict[int, list[Note]]) -> str:

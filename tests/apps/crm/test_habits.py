@@ -8,27 +8,27 @@ from itertools import pairwise
 import asyncpg
 import pytest
 
-from tests.apps.crm.conftest import Spread
+from tests.apps.crm.conftest import Place
 
 _LEADS = 'SELECT "status", current_database() FROM "Lead" WHERE "userId" = $1 AND "status" <> $2'
 
 
 @pytest.fixture
-async def client(spread: Spread) -> AsyncIterator[asyncpg.Connection]:
+async def client(spread: Place) -> AsyncIterator[asyncpg.Connection]:
     """A connection as a CRM has it."""
-    connection = await asyncpg.connect(spread.place.url)
+    connection = await asyncpg.connect(spread.url)
     yield connection
     await connection.close()
 
 
-def _database(spread: Spread, owner: int) -> str:
-    shard = next(one.shard for one in spread.place.owners if one.owner == str(owner))
+def _database(spread: Place, owner: int) -> str:
+    shard = next(one.shard for one in spread.owners if one.owner == str(owner))
     assert shard is not None
-    return spread.place.shards[shard].rsplit("/", 1)[1]
+    return spread.shards[shard].rsplit("/", 1)[1]
 
 
 async def test_types_are_looked_up_in_a_transaction_of_any_owner(
-    client: asyncpg.Connection, spread: Spread
+    client: asyncpg.Connection, spread: Place
 ) -> None:
     """asyncpg describes a statement, reads the catalogs and sets jit before it binds the key."""
     for before, owner in pairwise(range(1, 12)):
@@ -42,7 +42,7 @@ async def test_types_are_looked_up_in_a_transaction_of_any_owner(
 
 @pytest.mark.parametrize("local", [True, False])
 async def test_set_config_ahead_of_the_key_holds_where_the_key_says(
-    client: asyncpg.Connection, spread: Spread, local: bool
+    client: asyncpg.Connection, spread: Place, local: bool
 ) -> None:
     await client.fetch(_LEADS, 1, "LOST")
     async with client.transaction():
@@ -56,7 +56,7 @@ async def test_set_config_ahead_of_the_key_holds_where_the_key_says(
 
 
 async def test_set_config_of_unknown_scope_keeps_its_transaction_where_it_is(
-    client: asyncpg.Connection, spread: Spread
+    client: asyncpg.Connection, spread: Place
 ) -> None:
     """It can't be said again elsewhere: better an error than a setting of the wrong scope."""
     await client.fetch(_LEADS, 1, "LOST")
@@ -68,7 +68,7 @@ async def test_set_config_of_unknown_scope_keeps_its_transaction_where_it_is(
 
 
 async def test_a_message_is_found_as_soon_as_its_conversation_is_there(
-    client: asyncpg.Connection, spread: Spread
+    client: asyncpg.Connection, spread: Place
 ) -> None:
     """Nobody but the transaction itself can see the conversation at first."""
     last = 'SELECT "body" FROM "ConversationMessage" WHERE "conversationId" = $1'

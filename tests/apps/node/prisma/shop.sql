@@ -1,4 +1,4 @@
--- What `prisma migrate` writes for schema.prisma (its engine is not in the npm registry).
+-- What `prisma migrate` writes for shop.prisma (its engine is not in the npm registry).
 CREATE TYPE "Stage" AS ENUM ('NEW', 'WON', 'LOST');
 
 CREATE TABLE "Company" (
