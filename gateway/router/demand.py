@@ -1,7 +1,8 @@
 """What a statement asks of routing: the place of its tables, and the owners its keys name.
 
-Pure: facts of the text and the values bound to it go in. Only keys that hold every row of a
-relation count; one relation held is enough, since rows are joined within one owner.
+Pure: facts of the text and the values bound to it go in. A key tells whose a statement is when it
+holds every row of a relation and all its values can be told; one relation held is enough, since
+rows are joined within one owner.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from gateway.router.statement import (
     Const,
     Effect,
     Facts,
-    Name,
     Opaque,
     Param,
     ParamArray,
     Source,
     StatementFacts,
     TenantRef,
+    Use,
     Verb,
 )
 from gateway.router.tables import PUBLIC, Place, TableMap
@@ -57,16 +58,24 @@ _CONTROL = frozenset(
 """They touch no table themselves, whatever else their effects are."""
 
 
+_CHANGES = frozenset({Verb.UPDATE, Verb.DELETE})
+"""Verbs of which a condition of the whole statement holds the rows that are written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keying:
-    """How ids are read: their type, the table map and the session's search path."""
+    """How ids are read: their type, the table map and the session's search path.
+
+    ``trust_assigned``: ``SET "userId" = 7`` in an UPDATE says that the rows are 7's already.
+    """
 
     key_type: KeyType
     tables: TableMap
     path: tuple[str, ...] = PUBLIC
+    trust_assigned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class ParentKey:
     """A row of a parent table that says whose a statement is: ``Conversation.id = 7``."""
 
@@ -75,9 +84,9 @@ class ParentKey:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Demand:
-    """What one statement, or several together, ask for."""
+    """What one statement, or several together, ask for. Never changed once it is made."""
 
     place: Place
     owners: frozenset[str] = frozenset()
@@ -85,9 +94,12 @@ class Demand:
     parents: frozenset[ParentKey] = frozenset()
     """The rows that say whose it is, where no key names an owner itself."""
     keyed: bool = False
-    """Keys are given, even if all of them are NULL or no ids: then no row can match."""
+    """Keys are given, if only NULL."""
     opaque: bool = False
-    """Whose it is can't be told from the text: a key that is computed, or no text that was read."""
+    """Whose it is can't be told, whatever its keys name: a key is computed, only some of a list
+    are told, rows are only given to an owner; or no text was read."""
+    whole: bool = False
+    """No row is used but those of its keys: where they name nobody, it can be run anywhere."""
     pending: bool = False
     """Only parsed so far: the values come later."""
     at_home: bool = False
@@ -97,14 +109,24 @@ class Demand:
     tables: frozenset[str] = frozenset()
     """What it touches, for errors."""
 
+    @property
+    def tells(self) -> bool:
+        """Whether it says whose it is."""
+        return not self.opaque and bool(self.owners or self.parents)
+
+    @property
+    def _only_keys(self) -> bool:
+        return self.whole or self.place is Place.ANYWHERE
+
     def __add__(self, other: Demand) -> Demand:
-        """Both, in one transaction."""
+        """Both, in one transaction: where one tells whose it is, the other follows."""
         return Demand(
             _together(self, other),
             self.owners | other.owners,
             self.parents | other.parents,
             self.keyed or other.keyed,
-            self.opaque or other.opaque,
+            (self.opaque or other.opaque) and not (self.tells or other.tells),
+            self._only_keys and other._only_keys and (self.whole or other.whole),
             self.pending and other.pending,
             self.at_home or other.at_home,
             self.only_shared and other.only_shared,
@@ -113,6 +135,7 @@ class Demand:
 
 
 NOTHING = Demand(Place.ANYWHERE)
+HOME = Demand(Place.ANYWHERE, at_home=True)
 UNKNOWN = Demand(Place.INDUSTRY, opaque=True)
 """Of a text that was not read."""
 
@@ -137,24 +160,32 @@ def demand_of(
     ``pending``: it is only parsed, and its values are not known yet. Raises Incomplete.
     """
     if statement.prepares is not None:
-        return replace(demand_of(statement.prepares[1], keying, None, pending=True), keyed=False)
-    if (chosen := _chosen_owner(statement, keying, values)) is not None:
-        return chosen
-    relations = keying.tables.expanded(statement.reads | statement.writes, keying.path)
-    if not relations:
-        return _without_tables(statement)
-    place, only_shared = _place(statement, relations, keying)
-    owners, parents, keyed, opaque = _keys(statement.tenant, keying, values)
-    return Demand(
-        place,
-        frozenset(owners),
-        frozenset(parents) if not owners else frozenset(),
-        keyed,
-        opaque and not owners,
-        pending,
-        only_shared=only_shared,
-        tables=frozenset(_shown(name) for name in relations),
+        inner = demand_of(statement.prepares[1], keying, None, pending=True)
+        return replace(inner, keyed=False, whole=False)
+    chosen = _chosen_owner(statement, keying, values) if statement.settings else None
+    found = keying.tables.placement(
+        statement.reads, statement.writes, statement.lock_clause, keying.path
     )
+    if found.place is Place.ANYWHERE:
+        return chosen or _without_tables(statement)
+    keys = _Keys(keying, values)
+    for ref in statement.tenant:
+        if ref.certain:
+            keys.read(ref)
+    owners = frozenset(keys.owners)
+    demand = Demand(
+        found.place,
+        owners,
+        frozenset(keys.parents) if keys.parents and not owners else frozenset(),
+        keys.keyed,
+        keys.opaque,
+        keys.whole and len(statement.writes) <= (statement.verb in _CHANGES),
+        pending,
+        False,
+        found.only_shared,
+        found.tables,
+    )
+    return demand if chosen is None else demand + chosen
 
 
 def demand_of_arguments(
@@ -168,6 +199,7 @@ def demand_of_arguments(
             tuple(_argument(source, arguments) for source in ref.sources),
             ref.use,
             ref.certain,
+            ref.whole,
         )
         for ref in statement.tenant
     )
@@ -185,7 +217,7 @@ def _without_tables(statement: StatementFacts) -> Demand:
     if statement.effects & Effect.UNKNOWN and statement.verb not in _CONTROL:
         called = frozenset(name + "()" for _, name in statement.functions)
         return Demand(Place.INDUSTRY, opaque=True, at_home=at_home, tables=called)
-    return Demand(Place.ANYWHERE, at_home=True) if at_home else NOTHING
+    return HOME if at_home else NOTHING
 
 
 def _chosen_owner(
@@ -194,9 +226,9 @@ def _chosen_owner(
     """The demand of ``SET gateway.owner = '7'``: to be where that owner is."""
     for change in statement.settings:
         if change.name == OWNER_SETTING and change.values:
-            owners, opaque = _read(change.values, keying, values)
-            if owners or opaque:
-                return Demand(Place.INDUSTRY, frozenset(owners), keyed=True, opaque=opaque)
+            owners, told, _ = _read(change.values, keying, values)
+            if owners or not told:
+                return Demand(Place.INDUSTRY, frozenset(owners), keyed=True, opaque=not told)
     return None
 
 
@@ -209,93 +241,104 @@ def sets_what_is_ours(facts: Facts) -> bool:
     )
 
 
-def _place(
-    statement: StatementFacts, relations: Iterable[Name], keying: Keying
-) -> tuple[Place, bool]:
-    """Which databases have all the relations, and whether it reads nothing but shared ones."""
-    tables, path = keying.tables, keying.path
-    meta = {name for name in relations if tables.is_meta(name, path)}
-    if not meta:
-        return Place.INDUSTRY, False
-    shared = {name for name in meta if tables.is_shared(name, path)}
-    written = tables.expanded(statement.writes, path) & meta
-    if len(meta) == len(set(relations)):
-        return Place.META, len(shared) == len(meta) and not written and not statement.lock_clause
-    return (Place.INDUSTRY if shared == meta and not written else Place.BOTH), False
+class _Keys:
+    """What the certain keys of one statement say together."""
 
+    __slots__ = (
+        "_holds",
+        "_keying",
+        "_untold",
+        "_values",
+        "keyed",
+        "owners",
+        "parents",
+        "whole",
+    )
 
-def _keys(
-    refs: Iterable[TenantRef], keying: Keying, values: Parameters | None
-) -> tuple[set[str], set[ParentKey], bool, bool]:
-    """Owners named, parents named, whether any key was given, whether one can't be told."""
-    owners: set[str] = set()
-    parents: set[ParentKey] = set()
-    keyed = opaque = False
-    for ref in refs:
-        if not ref.certain:
-            continue
-        parent = _parent(ref, keying)
-        found, untold = _read(ref.sources, keying, values)
-        keyed = True
-        opaque = opaque or untold
-        if parent is None:
-            owners |= found
-        elif not untold:
-            parents |= {ParentKey(parent[0], parent[1], value) for value in found}
-    return owners, parents, keyed, opaque
+    def __init__(self, keying: Keying, values: Parameters | None) -> None:
+        self._keying = keying
+        self._values = values
+        self.owners: set[str] = set()
+        self.parents: set[ParentKey] = set()
+        self.keyed = False
+        self.whole = False
+        self._holds = False
+        self._untold = False
 
+    @property
+    def opaque(self) -> bool:
+        """No relation is held by keys that are all told, though keys are given."""
+        return self._untold and not self._holds
 
-def _parent(ref: TenantRef, keying: Keying) -> tuple[str, str] | None:
-    if ref.table is None:
-        return None
-    known = keying.tables.parents.get((ref.table[1], ref.column))
-    return (known.table, known.column) if known is not None else None
+    def read(self, ref: TenantRef) -> None:
+        """One more key. What it names counts against other owners, even if it tells nothing."""
+        found, told, null = _read(ref.sources, self._keying, self._values)
+        self.keyed = True
+        if ref.use is Use.INSERT:
+            told = told and not null  # nobody can say where such a row belongs
+        elif ref.use is Use.ASSIGN and not self._keying.trust_assigned:
+            told = False
+        if told:
+            self._holds = True
+            self.whole = self.whole or ref.whole
+        else:
+            self._untold = True
+        if found:
+            self._name(ref, found, told)
+
+    def _name(self, ref: TenantRef, found: set[str], told: bool) -> None:
+        parents = self._keying.tables.parents
+        known = parents.get((ref.table[1], ref.column)) if parents and ref.table else None
+        if known is None:
+            self.owners |= found
+        elif told:
+            self.parents |= {ParentKey(known.table, known.column, value) for value in found}
 
 
 def _read(
     sources: Iterable[Source], keying: Keying, values: Parameters | None
-) -> tuple[set[str], bool]:
-    """The ids that sources give, and whether one can't be told."""
+) -> tuple[set[str], bool, bool]:
+    """The ids that sources give, whether all of them can be told, and whether one is NULL."""
     found: set[str] = set()
-    opaque = False
+    told, null = True, False
     for source in sources:
         try:
-            found.update(_READERS[type(source)](source, keying, values))
+            ids = _READERS[type(source)](source, keying, values)
         except Unreadable:
-            opaque = True
-    return found, opaque
+            told = False
+        else:
+            found.update(ids)
+            null = null or not ids
+    return found, told, null
 
 
-def _of_const(source: Const, keying: Keying, values: Parameters | None) -> Iterable[str]:
+def _of_const(source: Const, keying: Keying, values: Parameters | None) -> Sequence[str]:
     found = canonical(keying.key_type, source.value)
-    return (found,) if found is not None else ()
+    if found is None:
+        raise Unreadable("no id as it stands; a cast may make one of it")
+    return (found,)
 
 
-def _of_param(source: Param, keying: Keying, values: Parameters | None) -> Iterable[str]:
+def _of_param(source: Param, keying: Keying, values: Parameters | None) -> Sequence[str]:
     if values is None:
         raise Unreadable("no values are known")
-    found = values.one(keying.key_type, source.number)
+    found = values.one(keying.key_type, source.number, source.cast)
     return (found,) if found is not None else ()
 
 
-def _of_array(source: ParamArray, keying: Keying, values: Parameters | None) -> Iterable[str]:
+def _of_array(source: ParamArray, keying: Keying, values: Parameters | None) -> Sequence[str]:
     if values is None:
         raise Unreadable("no values are known")
     return values.each(keying.key_type, source.number)
 
 
-def _of_opaque(source: Opaque, keying: Keying, values: Parameters | None) -> Iterable[str]:
+def _of_opaque(source: Opaque, keying: Keying, values: Parameters | None) -> Sequence[str]:
     raise Unreadable("an expression")
 
 
-_READERS: dict[type[Source], Callable[[Any, Keying, Parameters | None], Iterable[str]]] = {
+_READERS: dict[type[Source], Callable[[Any, Keying, Parameters | None], Sequence[str]]] = {
     Const: _of_const,
     Param: _of_param,
     ParamArray: _of_array,
     Opaque: _of_opaque,
 }
-
-
-def _shown(name: Name) -> str:
-    schema, table = name
-    return f'"{table}"' if schema in (None, "public") else f'{schema}."{table}"'

@@ -120,7 +120,9 @@ class _Template:
                 sources = list(ref.sources)
                 for position, mark in slots:
                     sources[position] = _read_constant(scanned, mark)
-                tenant[at] = TenantRef(ref.table, ref.column, tuple(sources), ref.use, ref.certain)
+                tenant[at] = TenantRef(
+                    ref.table, ref.column, tuple(sources), ref.use, ref.certain, ref.whole
+                )
             statements[number] = statements[number].with_tenant(tuple(tenant))
         return self.facts.with_statements(tuple(statements))
 

@@ -72,11 +72,16 @@ class Scope:
         self.target: str | None = None
         """Alias of the relation that the statement changes."""
 
+    @property
+    def outermost(self) -> bool:
+        """It is that of the whole statement, below the root that has no names."""
+        return self.outer is not None and self.outer.outer is None
+
 
 class Mention:
     """A tenant column and the values it is held against, until the statement is read."""
 
-    __slots__ = ("alias", "certain", "column", "scope", "sources", "table", "use")
+    __slots__ = ("alias", "certain", "column", "scope", "sources", "table", "use", "whole")
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class Mention:
         self.sources = sources
         self.use = use
         self.certain = certain
+        self.whole = scope.outermost
 
 
 VALUES_MAX: Final = 32_768
@@ -122,7 +128,10 @@ class Keys:
 
     def refs(self) -> tuple[TenantRef, ...]:
         return tuple(
-            [TenantRef(m.table, m.column, m.sources, m.use, m.certain) for m in self.mentions]
+            [
+                TenantRef(m.table, m.column, m.sources, m.use, m.certain, m.whole and m.certain)
+                for m in self.mentions
+            ]
         )
 
     # ---- comparisons ---------------------------------------------------------------------------
@@ -268,6 +277,7 @@ class Keys:
     def only_certain_of(self, aliases: list[str], first: int, scope: Scope) -> None:
         """An outer join's ON: those from the ``first`` on are certain only of these relations."""
         for mention in self.mentions[first:]:
+            mention.whole = False
             if mention.scope is scope and mention.alias not in aliases:
                 mention.certain = False
 

@@ -11,7 +11,15 @@ from typing import Protocol
 from gateway.errors import NoRoute, NotPermitted, UnknownDatabase
 from gateway.router.demand import Demand, ParentKey
 from gateway.router.identity import Grant, Login, LoginKind, Owner
-from gateway.router.route import NeedOwner, Outcome, Reject, Route, home_of, outside_topology
+from gateway.router.route import (
+    NeedOwner,
+    Outcome,
+    Reject,
+    Route,
+    home_of,
+    outside_topology,
+    owner_not_found,
+)
 from gateway.router.tables import Place
 from gateway.router.topology import Shard, Snapshot
 from gateway.settings.model import KeyMismatch
@@ -38,12 +46,20 @@ class Said:
 
 SAID_NOTHING = Said()
 
+NOT_RUN_YET = "not run yet"
+MATCHES_NOTHING = "a key without a value matches nowhere"
+
 
 @dataclass(frozen=True, slots=True)
 class NeedParent:
     """The databases must say whose this row is; then ask again."""
 
     key: ParentKey
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid(Reject):
+    """Nothing says whose it is: in a transaction that has a place it may follow."""
 
 
 class Known(Protocol):
@@ -87,10 +103,25 @@ def route_demand(
     if demand.place is Place.META:
         return _meta(snapshot, login, demand, keys, known)
     if said.owner is not None:
-        return _of_owners(snapshot, login, {said.owner}, said.source, known)
-    if keys:
-        return _of_owners(snapshot, login, keys, "tenant key", known)
+        return _there(_of_owners(snapshot, login, {said.owner}, said.source, known), said)
+    if keys and not demand.opaque:
+        return _there(_of_owners(snapshot, login, keys, "tenant key", known), said)
     return _without_owner(snapshot, login, said, demand, known, last)
+
+
+def _there(outcome: Outcome, said: Said) -> Outcome:
+    """The same, unless the client said another industry."""
+    if said.industry is None or not isinstance(outcome, Route):
+        return outcome
+    if outcome.shard.industry == said.industry.upper():
+        return outcome
+    return Reject(
+        NoRoute(
+            f"industry {said.industry.upper()} was said, and the statement is for"
+            f" {outcome.shard.name} ({outcome.reason})",
+            hint="Say the owner or the industry, not two that don't fit.",
+        )
+    )
 
 
 def _meta(
@@ -110,6 +141,8 @@ def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Rejec
         return NeedOwner(owner_id)
     if any(grant.covers_all for grant in known.grants):
         return None
+    if not owner_id:
+        return Reject(owner_not_found(owner_id))
     owner = known.owner(owner_id)
     if owner is None:
         return NeedOwner(owner_id)
@@ -129,6 +162,8 @@ def _of_owners(
     """To the one shard on which all these owners live."""
     homes: dict[str, Shard] = {}
     for owner_id in sorted(ids):
+        if not owner_id:
+            return Reject(owner_not_found(owner_id))
         owner = known.owner(owner_id)
         if owner is None:
             return NeedOwner(owner_id)
@@ -164,11 +199,10 @@ def _without_owner(
     if demand.place is Place.ANYWHERE:
         shard = meta if demand.at_home or last is None else last
         return Route(shard, shard.primary, "no table: home" if shard is meta else "no table: last")
-    if demand.pending or (demand.keyed and not demand.opaque):
+    if demand.pending or demand.whole:
         shard = last if last is not None and last.industry is not None else _first(snapshot)
-        why = "not run yet" if demand.pending else "a key without a value matches nowhere"
-        return Route(shard, shard.primary, why)
-    return Reject(_says_nothing(demand))
+        return Route(shard, shard.primary, NOT_RUN_YET if demand.pending else MATCHES_NOTHING)
+    return Unsaid(_says_nothing(demand))
 
 
 def _industry(snapshot: Snapshot, login: Login, name: str, known: Known) -> Outcome:
@@ -236,10 +270,23 @@ def _on_two_shards(one: tuple[str, Shard], other: tuple[str, Shard]) -> NoRoute:
 
 def _says_nothing(demand: Demand) -> NoRoute:
     tables = _tables(demand)
+    why = _why_nothing(demand)
     return NoRoute(
-        f"nothing says whose the statement is{f' ({tables})' if tables else ''}",
+        f"nothing says whose the statement is{f' ({tables})' if tables else ''}{why}",
         hint=WAYS,
     )
+
+
+def _why_nothing(demand: Demand) -> str:
+    """What kept the keys that there are from telling it."""
+    if demand.opaque and demand.owners:
+        return ": not all values of its tenant key can be told, or it only gives rows to an owner"
+    if demand.opaque and demand.keyed:
+        return ": its tenant key can't be told"
+    if demand.keyed:
+        missing = ", ".join(f'"{k.table}"."{k.column}" {k.value}' for k in sorted(demand.parents))
+        return f": there is no {missing}" if missing else ""
+    return ""
 
 
 def _tables(demand: Demand) -> str:

@@ -108,7 +108,7 @@ def _owner_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -
 
 
 def _service_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -> Outcome:
-    if asked.owner is None:
+    if not asked.owner:
         return Reject(
             NoRoute(
                 f'service login "{login.name}" has not said which owner it acts for',
@@ -129,7 +129,7 @@ def _service_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known)
 
 
 def _operator_login(snapshot: Snapshot, login: Login, asked: Asked, known: Known) -> Outcome:
-    if asked.owner is not None:
+    if asked.owner:
         if known.owner is None or known.owner.id != asked.owner:
             return NeedOwner(asked.owner)
         return _home(snapshot, known.owner, "gateway.owner of an operator login")

@@ -157,7 +157,8 @@ class TenantRef:
     same column. ``table`` is None where the column can't be placed: unqualified among several
     relations, or of a subquery. ``certain``: every row of that relation that the statement uses has
     one of these values; otherwise they are only mentioned (below NOT, in one branch of an OR, in
-    the target list, on the preserved side of an outer join).
+    the target list, on the preserved side of an outer join). ``whole``: without one of these values
+    the statement itself uses no row at all, for it is a condition of all of it.
     """
 
     table: Name | None
@@ -165,6 +166,7 @@ class TenantRef:
     sources: tuple[Source, ...]
     use: Use
     certain: bool
+    whole: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,26 @@ PUBLIC: tuple[str, ...] = ("public",)
 """The search path that is reckoned with when the session has set none."""
 
 _SYSTEM_SCHEMAS = frozenset(("pg_catalog", "information_schema", "pg_toast"))
+_STATISTICS = "pg_stat"
+_NAMES = (
+    "aggregate aios am amop amproc attrdef attribute auth_members authid "
+    "available_extension_versions available_extensions backend_memory_contexts cast class "
+    "collation config constraint conversion cursors database db_role_setting default_acl "
+    "depend description enum event_trigger extension file_settings foreign_data_wrapper "
+    "foreign_server foreign_table group hba_file_rules ident_file_mappings index indexes "
+    "inherits init_privs language largeobject largeobject_metadata locks matviews namespace "
+    "opclass operator opfamily parameter_acl partitioned_table policies policy "
+    "prepared_statements prepared_xacts proc publication publication_namespace "
+    "publication_rel publication_tables range replication_origin replication_origin_status "
+    "replication_slots rewrite roles rules seclabel seclabels sequence sequences settings "
+    "shadow shdepend shdescription shmem_allocations shmem_allocations_numa shseclabel "
+    "subscription subscription_rel tables tablespace timezone_abbrevs timezone_names "
+    "transform trigger ts_config ts_config_map ts_dict ts_parser ts_template type user "
+    "user_mapping user_mappings views wait_events "
+)
+_CATALOGS = frozenset(f"pg_{name}" for name in _NAMES.split())
+"""The catalogs and views of PostgreSQL 15 to 18, but for those of statistics."""
+_PLACEMENTS_MAX = 20_000
 
 
 class Place(StrEnum):
@@ -32,6 +52,20 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where all the relations of a statement are."""
+
+    place: Place
+    only_shared: bool = False
+    """It reads nothing but tables that the industries' databases have their part of too."""
+    tables: frozenset[str] = frozenset()
+    """The relations, as errors show them."""
+
+
+_Names = tuple[frozenset[Name], frozenset[Name], bool, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class TableMap:
     """Every relation that is not listed is an industry's.
 
@@ -43,6 +77,44 @@ class TableMap:
     shared: frozenset[tuple[str, str]] = frozenset()
     views: Mapping[tuple[str, str], tuple[Name, ...]] = field(default_factory=dict)
     parents: Mapping[tuple[str, str], Parent] = field(default_factory=dict)
+    _known: dict[_Names, Placement] = field(default_factory=dict, compare=False, repr=False)
+    """Placements worked out before."""
+
+    def placement(
+        self,
+        reads: frozenset[Name],
+        writes: frozenset[Name],
+        locks: bool,
+        path: tuple[str, ...],
+    ) -> Placement:
+        """Where a statement's relations are. ``locks``: it locks the rows that it reads."""
+        names = (reads, writes, locks, path)
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _PLACEMENTS_MAX:
+                self._known.clear()
+            known = self._known[names] = self._place(*names)
+        return known
+
+    def _place(
+        self,
+        reads: frozenset[Name],
+        writes: frozenset[Name],
+        locks: bool,
+        path: tuple[str, ...],
+    ) -> Placement:
+        relations = self.expanded(reads | writes, path)
+        if not relations:
+            return Placement(Place.ANYWHERE)
+        tables = frozenset(map(_shown, relations))
+        meta = {name for name in relations if self.is_meta(name, path)}
+        if not meta:
+            return Placement(Place.INDUSTRY, tables=tables)
+        shared = {name for name in meta if self.is_shared(name, path)}
+        reads_its_part = shared == meta and not self.expanded(writes, path) & meta
+        if len(meta) == len(relations):
+            return Placement(Place.META, reads_its_part and not locks, tables)
+        return Placement(Place.INDUSTRY if reads_its_part else Place.BOTH, tables=tables)
 
     def found(
         self, name: Name, entries: Iterable[tuple[str, str]], path: tuple[str, ...]
@@ -75,7 +147,14 @@ class TableMap:
 
 def _is_system(name: Name) -> bool:
     schema, table = name
-    return schema in _SYSTEM_SCHEMAS or (schema is None and table.startswith("pg_"))
+    if schema is not None:
+        return schema in _SYSTEM_SCHEMAS
+    return table in _CATALOGS or table.startswith(_STATISTICS)
+
+
+def _shown(name: Name) -> str:
+    schema, table = name
+    return f'"{table}"' if schema in (None, "public") else f'{schema}."{table}"'
 
 
 def named(text: str) -> tuple[str, str]:
@@ -85,5 +164,11 @@ def named(text: str) -> tuple[str, str]:
 
 
 def search_path(value: str) -> tuple[str, ...]:
-    """The schemas of a search_path setting, in order: ``"$user", public`` is all that may hit."""
-    return tuple(part.strip().strip('"') for part in value.split(","))
+    """The schemas of a search_path setting, in order."""
+    return tuple(map(_folded, value.split(",")))
+
+
+def _folded(name: str) -> str:
+    """An identifier as PostgreSQL reads it: in lower case unless it is quoted."""
+    name = name.strip()
+    return name[1:-1].replace('""', '"') if name[:1] == '"' else name.lower()

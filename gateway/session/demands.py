@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gateway.errors import NotPermitted
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
-from gateway.router.facts import StatementFacts
+from gateway.router.facts import UNKNOWN_FACTS, Facts, StatementFacts
 from gateway.router.hints import SCATTER, SOURCE, hint
 from gateway.router.roaming import SAID_NOTHING, Said
 from gateway.router.tables import PUBLIC, search_path
 from gateway.session.context import Context
 from gateway.session.holdings import Holdings
-from gateway.session.state import Settings
 from gateway.session.unit import Ask
+from gateway.settings.model import AssignedKeys
 
 
 class Demands:
-    """Reads the statements of one client."""
+    """Reads the statements of one client; ``prepared`` tells what it has parsed under a name."""
 
-    __slots__ = ("_context", "_holdings", "_path", "_settings")
+    __slots__ = ("_context", "_holdings", "_keying", "_prepared", "_routing", "_settings")
 
-    def __init__(self, context: Context, holdings: Holdings) -> None:
+    def __init__(
+        self, context: Context, holdings: Holdings, prepared: Callable[[bytes], Facts | None]
+    ) -> None:
         self._context = context
         self._holdings = holdings
-        self._settings: Settings | None = None
-        self._path = PUBLIC
+        self._prepared = prepared
+        self._settings = holdings.settings
+        self._routing = context.settings.routing
+        self._keying = self._new_keying()
 
     def together(self, asks: Iterable[Ask]) -> Demand:
         """What these ask for in one transaction. Those only parsed count where none is run.
@@ -46,12 +50,20 @@ class Demands:
 
     def keying(self) -> Keying:
         """How ids and names are read now."""
-        settings = self._holdings.settings
-        if settings is not self._settings:
-            self._settings = settings
-            path = dict(settings).get("search_path")
-            self._path = PUBLIC if path is None else search_path(path)
-        return Keying(self._context.settings.routing.key_type, self._context.tables, self._path)
+        settings, routing = self._holdings.settings, self._context.settings.routing
+        if settings is not self._settings or routing is not self._routing:
+            self._settings, self._routing = settings, routing
+            self._keying = self._new_keying()
+        return self._keying
+
+    def _new_keying(self) -> Keying:
+        path = dict(self._settings).get("search_path")
+        return Keying(
+            self._routing.key_type,
+            self._context.tables,
+            PUBLIC if path is None else search_path(path),
+            self._routing.assigned_keys is AssignedKeys.TRUST,
+        )
 
     def _of(self, ask: Ask, keying: Keying) -> Demand:
         if not ask.facts.known:
@@ -66,17 +78,21 @@ class Demands:
     def _of_statement(self, statement: StatementFacts, ask: Ask, keying: Keying) -> Demand:
         if statement.executes is None:
             return demand_of(statement, keying, ask.values, pending=ask.pending)
-        text = self._holdings.sql_prepared.get(statement.executes)
-        inner = self._prepared(text) if text is not None else None
+        inner = self._executed(statement.executes)
         if inner is None:
             return demands.NOTHING  # the server will say that there is none
-        return demand_of_arguments(inner, statement.arguments, keying)
+        if not inner.known or not inner.single:
+            return demands.UNKNOWN
+        return demand_of_arguments(inner.statements[0], statement.arguments, keying)
 
-    def _prepared(self, text: str) -> StatementFacts | None:
-        """The statement that a PREPARE prepared."""
+    def _executed(self, name: str) -> Facts | None:
+        """What EXECUTE of a name runs; None when there is nothing of that name."""
+        text = self._holdings.sql_prepared.get(name)
+        if text is None:
+            return self._prepared(name.encode("utf-8", "surrogateescape"))
         facts = self._context.facts.facts(text.encode())
         found = [one.prepares[1] for one in facts.statements if one.prepares is not None]
-        return found[0] if len(found) == 1 else None
+        return Facts.of((found[0],)) if len(found) == 1 else UNKNOWN_FACTS
 
 
 def _both(one: Demand, other: Demand) -> Demand:

@@ -37,10 +37,14 @@ class Guard:
         statement: Callable[[bytes], Statement | None],
     ) -> None:
         self._context = context
-        self._demands = Demands(context, holdings)
+        self._demands = Demands(context, holdings, self._facts_of)
+        self._statement = statement
         self._owner = owner
         self._what = f'login "{login}"'
-        self._statement = statement
+
+    def _facts_of(self, name: bytes) -> Facts | None:
+        known = self._statement(name)
+        return None if known is None else known.facts
 
     def of_text(self, facts: Facts, text: bytes) -> GatewayError | None:
         """What stands against a text that is run as it is."""

@@ -298,7 +298,7 @@ def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
     user = startup.parameters.get("user", "")
     asked = Asked(
         startup.parameters.get("database") or user,
-        wanted.get(_OWNER),
+        wanted.get(_OWNER) or None,
         wanted.get(f"{_OURS}industry"),
         wanted.get(f"{_OURS}role"),
     )

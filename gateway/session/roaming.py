@@ -13,12 +13,14 @@ from dataclasses import replace
 from gateway.errors import NoRoute, TransactionFailed
 from gateway.protocol import messages
 from gateway.router.demand import Demand, ParentKey
-from gateway.router.facts import Const, Effect, StatementFacts, Verb
+from gateway.router.facts import Const, Effect, Facts, StatementFacts, Verb
 from gateway.router.identity import Grant, Login, Owner
 from gateway.router.roaming import (
+    MATCHES_NOTHING,
     SAID_NOTHING,
     NeedParent,
     Said,
+    Unsaid,
     elsewhere,
     route_demand,
 )
@@ -92,14 +94,21 @@ class Peek:
 class Roaming:
     """One client's way."""
 
-    def __init__(self, context: Context, login: Login, asked: Asked, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        context: Context,
+        login: Login,
+        asked: Asked,
+        holdings: Holdings,
+        prepared: Callable[[bytes], Facts | None],
+    ) -> None:
         self._context = context
         self._login = login
         self._startup = Said(asked.owner, asked.industry, asked.role, "gateway.owner at startup")
         self._holdings = holdings
         self._settings: Settings | None = None
         self._session = SAID_NOTHING
-        self._demands = Demands(context, holdings)
+        self._demands = Demands(context, holdings, prepared)
         self.peek = Peek(context, login)
         self.begun: list[bytes] = []
         """What the transaction began with: to be run again wherever it finds its place."""
@@ -119,6 +128,8 @@ class Roaming:
         self._written: set[str] = set()
         """Tables that the running transaction has written."""
         self._sets = False
+        self._matches_nothing = False
+        """What is sent now has keys that are NULL: it has found nothing, and may run again."""
         self._idle_pin = False
         """Outside of a transaction, on a server that the session keeps."""
         self._said_here = SAID_NOTHING
@@ -236,7 +247,9 @@ class Roaming:
         """
         asks = list(asks)
         wanted = self._demands.together(asks)
-        return self._route(self._said(asks), wanted)
+        outcome = self._route(self._said(asks), wanted)
+        self._matches_nothing = _matches_nothing(outcome)
+        return outcome
 
     def linked(self, target: Route, asks: Iterable[Ask]) -> None:
         """A server of ``target`` is ours, and these will be sent."""
@@ -265,14 +278,19 @@ class Roaming:
         """
         bound = self.bound
         assert bound is not None
+        self._matches_nothing = False
         wanted = self._demands.together([ask])
         if self._runs_anywhere(ask, wanted):
             self._note(ask)
             return None
-        outcome = self._route(self._said([ask]), wanted)
-        if isinstance(outcome, Reject) and self._stays(wanted, bound):
-            self.soft = False
-            return None
+        said = self._said([ask])
+        outcome = self._route(said, wanted)
+        if isinstance(outcome, Unsaid) and self._follows(wanted, bound):
+            if not wanted.owners:
+                self._note(ask)
+                return None
+            # It names owners all the same, for rows that it makes perhaps: do they live here?
+            outcome = self._route(said, replace(wanted, opaque=False))
         if isinstance(outcome, NeedParent) and outcome.key.table in self._written:
             self._note(ask)  # a row that this transaction has made, perhaps: nobody else sees it
             return None
@@ -282,6 +300,7 @@ class Roaming:
             self.peek.forget()
             if wanted.owners:
                 self.owner = outcome.owner
+            self._matches_nothing = _matches_nothing(outcome)
             self._note(ask)
             return None
         if self.soft:
@@ -320,12 +339,11 @@ class Roaming:
             self._context.settings.routing.key_mismatch,
         )
 
-    def _stays(self, wanted: Demand, bound: Shard) -> bool:
+    def _follows(self, wanted: Demand, bound: Shard) -> bool:
         """Whether a statement that says nothing of whose it is just follows its transaction."""
-        if wanted.owners or wanted.parents or wanted.place is Place.BOTH:
+        if self.soft or wanted.place is not Place.INDUSTRY or bound.industry is None:
             return False
-        follows = not self.soft and (not self._idle_pin or Pin.TEMPORARY in self._holdings.pins)
-        return follows and (wanted.place is Place.META) == (bound.industry is None)
+        return not self._idle_pin or Pin.TEMPORARY in self._holdings.pins
 
     def _reads_its_part(self, wanted: Demand, bound: Shard) -> bool:
         """A key of its own owner into a table of which every industry has its part."""
@@ -394,7 +412,7 @@ class Roaming:
             again = repeated(ask, statement)
             if again is not None:
                 self._keep(ask, *again)
-            elif statement.effects or not self._harmless(statement):
+            elif statement.effects or not (self._matches_nothing or self._harmless(statement)):
                 self.soft = False
 
     def _harmless(self, statement: StatementFacts) -> bool:
@@ -412,6 +430,10 @@ class Roaming:
             self._heed_settings(statement)
             self._sets = True
         self.begun.append(text)
+
+
+def _matches_nothing(outcome: Outcome | NeedParent) -> bool:
+    return isinstance(outcome, Route) and outcome.reason is MATCHES_NOTHING
 
 
 def _with(said: Said, name: str, value: str, source: str) -> Said:

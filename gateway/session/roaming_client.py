@@ -63,7 +63,7 @@ class RoamingSession(ScatteringSession):
             peer=peer,
             application=application,
         )
-        self._roaming = Roaming(context, login, asked, self.holdings)
+        self._roaming = Roaming(context, login, asked, self.holdings, self._reader.prepared)
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate
 

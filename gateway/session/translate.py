@@ -108,8 +108,9 @@ class Translator:
         return len(self._named)
 
     def statement(self, name: bytes) -> Statement | None:
-        """What the client knows by that name; empty for the unnamed one."""
-        return self._named.get(name) if name else self._unnamed.statement
+        """What the client itself prepared under that name; empty for the unnamed one."""
+        found = self._named.get(name) if name else self._unnamed.statement
+        return found if found is None else found.stands_for or found
 
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""

@@ -96,6 +96,14 @@ class Reader:
         if self._parsed:
             self._parsed = {}
 
+    def prepared(self, name: bytes) -> Facts | None:
+        """What the client has parsed under a name, be it in the messages read now."""
+        parsed = self._parsed.get(name)
+        if parsed is not None:
+            return parsed[0]
+        statement = self._statement(name)
+        return None if statement is None else statement.facts
+
     def ask(self, tag: int, message: bytes, *, complete: bool) -> Ask | None:
         """What one message asks, None for those that run nothing themselves."""
         reader = _READERS.get(tag)

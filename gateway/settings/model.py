@@ -403,6 +403,13 @@ class HubSettings(Section):
 TableName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class AssignedKeys(StrEnum):
+    """Whether UPDATE ... SET "userId" = 7 says that the rows are owner 7's already."""
+
+    REFUSE = "refuse"
+    TRUST = "trust"
+
+
 class Routing(Section):
     """How statements are read for whose they are, and where their tables live."""
 
@@ -451,6 +458,12 @@ class Routing(Section):
         True,
         description="Tell a database whose work may write, and by which epoch it was routed, so"
         " that one that knows of a newer place refuses it (docs/decisions/0004-epochs.md).",
+    )
+    assigned_keys: AssignedKeys = Field(
+        AssignedKeys.REFUSE,
+        description='UPDATE "Lead" SET "userId" = 7 WHERE id = 3 does not say whose row 3 is now:'
+        " refuse it where nothing else does, or trust that it is owner 7's, for ORMs that write all"
+        " columns of a row (Django's save(), Hibernate).",
     )
     key_mismatch: KeyMismatch = Field(
         KeyMismatch.REFUSE,
