@@ -40,7 +40,7 @@ _JITTER = 0.1
 _GRACE_AFTER_CLIENT_S = 1.0
 """How long a statement may go on whose client has left, before it is cancelled."""
 _GONE_POLL_S = 0.01
-_LEND_AFTER_S = 1.0
+_LEND_AFTER_S = 0.25
 """An idle server that is ours by right is lent to other workers after this."""
 _OUTSIDE_WAIT_S = 1.0
 """How long a client that needs a connection of its own waits for other workers to lend it."""
@@ -316,6 +316,14 @@ class Pool:
         for state in (ServerState.BUSY, ServerState.CLEANING):
             for server in self.core.servers(state):
                 server.life_ends_at = 0.0
+        for server in self.core.servers(ServerState.IDLE):
+            self._close(server)
+
+    def fence(self, error: GatewayError) -> None:
+        """End the clients of every server, and close all servers."""
+        for server in self.core.servers(ServerState.BUSY):
+            if server.client is not None:
+                server.client.end(error)
         for server in self.core.servers(ServerState.IDLE):
             self._close(server)
 
