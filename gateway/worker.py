@@ -41,6 +41,7 @@ from gateway.router.identity import LoginKind
 from gateway.router.topology import Endpoint, Snapshot
 from gateway.session.census import Census
 from gateway.session.context import Context
+from gateway.session.holds import Holds
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
 from gateway.session.registry import Registry
@@ -87,6 +88,8 @@ class Worker:
         self._place = place
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
+        self._primaries: dict[str, Endpoint] = {}
+        """Of each shard with replicas, the endpoint that was the primary when last looked."""
         self._draining = False
         facts = FactsCache(
             FACTS_ENTRIES,
@@ -110,6 +113,7 @@ class Worker:
             health=Health(place.marks if place else Marks.private(monotonic())),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
+            holds=Holds(settings.failover, monotonic),
         )
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
@@ -166,6 +170,7 @@ class Worker:
         snapshot = build_snapshot(settings, epoch=self.context.snapshot.epoch + 1)
         self.context.settings = settings
         self.context.snapshot = snapshot
+        self.context.holds.settings = settings.failover
         self._configure_pools()
         self._watch_health()
         self._doorkeeper.configure()
@@ -310,9 +315,30 @@ class Worker:
             await asyncio.sleep(_TICK_S)
             try:
                 self.context.pools.tick()
+                self._follow_primaries()
+                self.context.holds.tick()
                 self.context.health.marks.renew(self.context.clock())
             except Exception:
                 _log.exception("upkeep of the pools failed")
+
+    def _follow_primaries(self) -> None:
+        """Nobody writes on where a primary was, once another one has taken its place."""
+        context = self.context
+        for shard in context.snapshot.shards.values():
+            if not shard.replicas:
+                continue
+            now = context.health.primary_of(shard)
+            before = self._primaries.get(shard.name, shard.primary)
+            self._primaries[shard.name] = now
+            if before.address != now.address:
+                _log.error("%s: %s is the primary now, not %s", shard.name, now.name, before.name)
+                context.pools.fence(
+                    before,
+                    ShuttingDown(
+                        f"{before.name} is no longer the primary of {shard.name}",
+                        hint="Repeat the transaction: it will find the new primary.",
+                    ),
+                )
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

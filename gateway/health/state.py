@@ -101,6 +101,18 @@ class Health:
         """Whether some reads of this shard may go to a replica, so that writes must be marked."""
         return bool(shard.replicas)
 
+    def primary_of(self, shard: Shard) -> Endpoint:
+        """The endpoint to write to: of those that say they are primaries the one with the newest
+        timeline, so that an old one that comes back gets nothing; the configured one if none does.
+        """
+        if not shard.replicas:
+            return shard.primary
+        claims = list(self.primaries(shard))
+        if not claims:
+            return shard.primary
+        configured = shard.primary.address
+        return max(claims, key=lambda one: (one[1].timeline or 0, one[0].address == configured))[0]
+
     def replica_only(self, shard: Shard) -> bool:
         """Whether reads of this shard may not go to the primary."""
         return self._rules[shard.industry].policy is ReadPolicy.REPLICA_ONLY

@@ -42,6 +42,11 @@ class ServerRefused(ConnectFailed):
         super().__init__(message, hint=hint)
         self.server_sqlstate = server_sqlstate
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the server may take us later: it starts, stops, or is full."""
+        return self.server_sqlstate.startswith(("57P", "53"))
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.net.tls import ClientContexts
 from gateway.pool.listening import Listening
 from gateway.pool.login import Opening, open_connection
@@ -102,6 +103,12 @@ class Pools:
             if pool.empty:
                 pool.forget_permits()
         self._retired = [pool for pool in self._retired if not pool.empty]
+
+    def fence(self, endpoint: Endpoint, error: GatewayError) -> None:
+        """The endpoint is no primary any more, whatever it says: nobody goes on writing there."""
+        for (address, _), pool in self._pools.items():
+            if address == endpoint.address:
+                pool.fence(error)
 
     def _retire(self, pool: Pool) -> None:
         pool.retire()

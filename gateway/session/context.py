@@ -14,6 +14,7 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Known, owner_not_found
 from gateway.router.tables import TableMap
 from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.registry import Registry
 from gateway.settings.model import PoolMode, Settings
@@ -54,6 +55,7 @@ class Context:
     mock_secret: bytes
     tables: TableMap
     parents: Parents
+    holds: Holds
     health: Health
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""

@@ -11,15 +11,16 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from gateway.errors import GatewayError, NoRoute, PoolExhausted, ServerUnavailable
+from gateway.errors import ConnectFailed, GatewayError, NoRoute, PoolExhausted, ServerUnavailable
 from gateway.health.state import everybody_of
+from gateway.pool.login import ServerRefused
 from gateway.pool.prepared import IN_DOUBT, Statement
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.router.identity import Login, LoginKind
 from gateway.router.replicas import BY_POLICY
 from gateway.router.route import Asked, Route
 from gateway.router.topology import Role
-from gateway.session.client import ClientSession
+from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.gate import Gate
@@ -84,7 +85,17 @@ class ReadingSession(ClientSession):
             except GatewayError as error:
                 self._refuse_unit(error)
                 return
+            if target.endpoint is target.shard.primary:
+                target = self._to_primary(target)
         super()._acquire(target)
+
+    def _to_primary(self, target: Route) -> Route:
+        """The same, to the endpoint that is the primary now."""
+        now = self._context.health.primary_of(target.shard)
+        if now is target.endpoint:
+            return target
+        reason = f"{target.reason}; {now.name} is the primary now"
+        return replace(target, endpoint=now, reason=reason)
 
     def _for_read(self, target: Route) -> Route:
         """The same, to a replica where that may serve what is asked. Raises NoUsableReplica."""
@@ -136,16 +147,38 @@ class ReadingSession(ClientSession):
         return policy_of(next((one for one in said if one), None))
 
     def refused(self, error: GatewayError) -> None:
-        """A replica that can't be had now leaves its read to the primary."""
+        """A replica that can't be had leaves its read to the primary; a primary is waited for."""
         target = self.last_route
-        if target is None or not self._may_fall_back(target, error):
+        if target is not None and self._may_fall_back(target, error):
+            primary = replace(
+                target, endpoint=target.shard.primary, reason=f"{target.reason}, had failed"
+            )
+            super()._acquire(self._to_primary(primary))
+        elif not self._may_wait(error) or not self._context.holds.take(self):
             super().refused(error)
-            return
-        primary = target.shard.primary
-        super()._acquire(replace(target, endpoint=primary, reason=f"{target.reason}, had failed"))
+
+    def _may_wait(self, error: GatewayError) -> bool:
+        """Whether the database was there before, and has gone."""
+        if not isinstance(error, ConnectFailed) or self._pool is None:
+            return False
+        passing = not isinstance(error, ServerRefused) or error.may_pass
+        return passing and self._pool.counters.opened > 0
+
+    def try_again(self) -> None:
+        """The statement has waited a moment for its database."""
+        self.phase = Phase.IDLE
+        self._go_on()
+
+    def _refuse_unit(self, error: GatewayError) -> None:
+        self._context.holds.leave(self)
+        super()._refuse_unit(error)
+
+    def _stop_seeking(self) -> None:
+        self._context.holds.leave(self)
+        super()._stop_seeking()
 
     def _may_fall_back(self, target: Route, error: GatewayError) -> bool:
-        if target.endpoint.role is not Role.REPLICA:
+        if not self._reads or target.endpoint.role is not Role.REPLICA:
             return False
         if not isinstance(error, ServerUnavailable | PoolExhausted):
             return False
@@ -156,6 +189,7 @@ class ReadingSession(ClientSession):
     def granted(self, server: ServerConnection) -> None:
         target = self.last_route
         assert target is not None
+        self._context.holds.leave(self)
         if self._context.settings.routing.stamps:
             known = target.owner is not None
             self._outbound.stamp = f"{target.epoch}:{target.owner}" if known else ""

@@ -381,6 +381,19 @@ class IndustrySettings(Section):
     reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
 
 
+class Failover(Section):
+    """What happens to statements when a primary is lost."""
+
+    hold_ms: Annotated[int, Field(ge=0, le=600_000)] = Field(
+        5000,
+        description="How long a statement that was not sent waits for the database to come back, or"
+        " for another one to take its place; then 08001. 0: not at all.",
+    )
+    hold_clients_max: int = Field(
+        10_000, ge=0, description="Clients that may wait like this; one more gets 08001 at once."
+    )
+
+
 class MetaSettings(Section):
     """The meta database."""
 
@@ -505,6 +518,9 @@ class Settings(Section):
         default_factory=Reads, description="Which replicas serve reads; industries may override."
     )
     health: Health = Field(default_factory=Health, description="How databases are watched.")
+    failover: Failover = Field(
+        default_factory=Failover, description="What happens to statements when a primary is lost."
+    )
     operator_role: RoleCredentials | None = Field(
         None, description="Database role that operator logins use; the URL's when empty."
     )
