@@ -39,6 +39,10 @@ class AskFailed(Exception):
     """A request was not answered: the peer is gone, too slow, or failed."""
 
 
+class TooSlow(AskFailed):
+    """It was not answered in time."""
+
+
 # --- the greeting ---
 
 
@@ -160,7 +164,7 @@ class Channel:
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
-            raise AskFailed(f"{self._name} did not answer in {timeout_s:g} s") from None
+            raise TooSlow(f"{self._name} did not answer in {timeout_s:g} s") from None
         finally:
             self._asked.pop(number, None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from gateway.net.listener import open_tcp, open_unix
 from gateway.session.census import Census, new_census
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
 from gateway.settings.plain import to_plain
-from gateway.supervisor.channel import AskFailed, Body, Channel
+from gateway.supervisor.channel import AskFailed, Body, Channel, TooSlow
 from gateway.supervisor.crew import Crew, Hand
 from gateway.supervisor.desk import Desk
 from gateway.supervisor.meeting import Meeting
@@ -37,6 +38,9 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_S = 1.0
 """A worker that does not answer in time is left out."""
+_WATCH_S = 5.0
+_HUNG_S = 10.0
+"""A worker that does not answer for so long, twice in a row, hangs and is killed."""
 _CANCEL_S = 4.0
 _RELOAD_S = 10.0
 _ADOPT_S = 5.0
@@ -94,6 +98,7 @@ class Supervisor:
         await self._http.start()
         await self._settle(lingering=len(expected) < len(noted))
         await self._all_ready()
+        self._crew.chores.begin(self._watch())
         host, port = self.address
         _log.info(
             "ready: listening on %s:%d, HTTP on %s, %d workers",
@@ -129,6 +134,25 @@ class Supervisor:
             if self._crew.failed_to_start or monotonic() > deadline:
                 raise OSError("a worker could not start; the log says why")
             await asyncio.sleep(_POLL_S)
+
+    async def _watch(self) -> None:
+        """Kill workers that hang, with their clients.
+
+        At the second time, for at the first it may have been us who slept.
+        """
+        slow: set[Hand] = set()
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            answers = await self._ask_all("status", _HUNG_S)
+            found = {
+                self._crew.seats[number]
+                for number, answer in answers.items()
+                if isinstance(answer, TooSlow) and number in self._crew.seats
+            }
+            for hand in found & slow:
+                _log.error("worker %d (process %d) hangs", hand.number, hand.process.pid)
+                hand.process.send(signal.SIGKILL)
+            slow = found
 
     @property
     def address(self) -> tuple[str, int]:

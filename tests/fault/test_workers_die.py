@@ -18,8 +18,11 @@ import pytest
 from gateway.ids import worker_of
 from gateway.protocol import messages
 from gateway.settings.model import Settings
+from gateway.supervisor.meeting import Meeting
+from gateway.supervisor.supervisor import Supervisor
 from tests.conftest import FreshDatabase, Provisioned
 from tests.fleet import Fleet, fleet, until
+from tests.integration.conftest import with_overrides
 from tests.running import Backends, backends, moved
 from tests.wire import EOF, Place, Refused, Wire
 
@@ -304,3 +307,25 @@ async def test_a_worker_that_is_told_to_end_drains_and_is_replaced(house: House)
             assert await wire.value("SELECT 'unmoved'") == "unmoved"
         for wire in wires:
             wire.rst()
+
+
+async def test_a_worker_that_hangs_is_replaced(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor runs here, so that its patience can be made short."""
+    monkeypatch.setattr("gateway.supervisor.supervisor._WATCH_S", 0.5)
+    monkeypatch.setattr("gateway.supervisor.supervisor._HUNG_S", 3.0)
+    settings = with_overrides(house.settings, options())
+    meeting = Meeting(house.folder / "run")
+    supervisor = Supervisor(settings, lambda: settings, meeting)
+    await supervisor.start()
+    try:
+        hung, other = meeting.noted()[1], meeting.noted()[2]
+        hung.send(signal.SIGSTOP)
+        await until(lambda: not hung.alive, 30)
+        await until(lambda: 1 in meeting.noted() and meeting.noted()[1] != hung, 30)
+        assert other.alive
+        assert meeting.noted()[2] == other
+    finally:
+        await supervisor.stop()
+    assert not other.alive
