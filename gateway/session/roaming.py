@@ -40,6 +40,7 @@ _BEGUN_MAX = 200
 """Statements that are kept to be run when a transaction finds its place."""
 
 _HEARD_ELSEWHERE = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY
+_READS_ANEW = ("read committed", "read uncommitted")
 _QUERY = ord("Q")
 _SAID_BY_SETTING = ("owner", "industry", "role")
 
@@ -416,11 +417,22 @@ class Roaming:
                 self.soft = False
 
     def _harmless(self, statement: StatementFacts) -> bool:
-        """It reads no table but the system's and leaves nothing: it may have run anywhere."""
+        """It only reads, and nothing but what every database has: the system's tables, or those of
+        which each industry has its part."""
         if not statement.read_only:
             return False
         keying = self._demands.keying()
-        return not keying.tables.expanded(statement.reads, keying.path)
+        found = keying.tables.placement(statement.reads, frozenset(), False, keying.path)
+        return found.place is Place.ANYWHERE or (found.only_shared and self._reads_anew())
+
+    def _reads_anew(self) -> bool:
+        """Whether each statement sees what is committed by then, wherever the ones before ran."""
+        level = dict(self._holdings.settings).get("default_transaction_isolation")
+        for text in self.begun:
+            for statement in self._context.facts.facts(text).statements:
+                if statement.transaction is not None and statement.transaction.isolation:
+                    level = statement.transaction.isolation
+        return level is None or level.lower() in _READS_ANEW
 
     def _keep(self, ask: Ask, text: bytes, statement: StatementFacts) -> None:
         if not ask.facts.single or len(self.begun) >= _BEGUN_MAX:

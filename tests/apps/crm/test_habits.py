@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -11,6 +12,13 @@ import pytest
 from tests.apps.crm.conftest import Place
 
 _LEADS = 'SELECT "status", current_database() FROM "Lead" WHERE "userId" = $1 AND "status" <> $2'
+_LOOK = 'SELECT "name" FROM "User" WHERE "id" = $1'
+_BIND: tuple[tuple[str, Literal["repeatable_read"] | None], ...] = (
+    (_LOOK, "repeatable_read"),
+    (f"{_LOOK} FOR SHARE", None),
+    ('SELECT "expires" FROM "Session" WHERE "userId" = $1', None),
+)
+"""What is read and how, so that its transaction stays in the meta database."""
 
 
 @pytest.fixture
@@ -90,3 +98,17 @@ async def test_a_message_is_found_as_soon_as_its_conversation_is_there(
             )
             == "DELETE 1"
         )
+
+
+async def test_a_look_at_user_binds_no_transaction(
+    client: asyncpg.Connection, spread: Place
+) -> None:
+    """Each industry has its part of "User"; what was read before is READ COMMITTED."""
+    async with client.transaction():
+        await client.fetchval(_LOOK, 3)
+        assert (await client.fetch(_LEADS, 3, "LOST"))[0][1] == _database(spread, 3)
+    for read, level in _BIND:
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="the open transaction is in"):
+            async with client.transaction(isolation=level):
+                await client.fetchval(read, 3)
+                await client.fetch(_LEADS, 3, "LOST")

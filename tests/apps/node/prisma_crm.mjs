@@ -46,6 +46,7 @@ const READS = {
 /** What an owner changes. */
 const WRITES = {
   create: (userId) => prisma.lead.create({ data: { userId, name: "Léa", email: "lea@example.com", tags: ["a"], custom: { n: [1] } } }),
+  connect: (id) => prisma.lead.create({ data: { user: { connect: { id } }, name: "connected", email: "c" } }),
   nested: (userId) =>
     prisma.lead.create({
       data: { userId, name: "nested", email: "n@example.com", deals: { create: [1, 2].map((n) => ({ userId, title: `d${n}`, amount: `${n}.25` })) } },
