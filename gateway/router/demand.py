@@ -276,8 +276,8 @@ class _Keys:
         self.keyed = True
         if ref.use is Use.INSERT:
             told = told and not null  # nobody can say where such a row belongs
-        elif ref.use is Use.ASSIGN and not self._keying.trust_assigned:
-            told = False
+        elif ref.use is Use.ASSIGN:
+            told = told and not null and self._keying.trust_assigned
         if told:
             self._holds = True
             self.whole = self.whole or ref.whole
