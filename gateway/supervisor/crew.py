@@ -132,8 +132,10 @@ class Crew:
         self.close()
         everybody = [*self.seats.values(), *self.leaving]
         for hand in everybody:
-            if hand.channel is not None:
+            if hand.channel is not None and hand.ready:
                 hand.channel.tell(kind)
+            else:  # it has no clients, or is between two supervisors
+                hand.process.send(signal.SIGTERM if hand.ready else signal.SIGKILL)
         deadline = self._clock() + timeout_s
         for hand in everybody:
             while hand.process.alive and self._clock() < deadline:  # noqa: ASYNC110
