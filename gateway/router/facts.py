@@ -2,7 +2,8 @@
 
 A text seen before is one dictionary look-up. A new text whose skeleton (constants and comments
 taken out, see ``sqlparse.Scanned``) was seen before costs a scan, which is several times cheaper
-than a parse: only the constants that name a tenant are read anew. Everything else is parsed once;
+than a parse: only the constants that name a tenant are read anew. Most such texts never come
+again: one is remembered itself when it comes a second time soon. Everything else is parsed once;
 what can't be parsed is remembered and never tried again.
 """
 
@@ -10,14 +11,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
-
-from cachetools import LRUCache
+from typing import Final
 
 from gateway.router import sqlparse
 from gateway.router.commands import extract
 from gateway.router.keys import TenantColumns
+from gateway.router.recent import Recent
 from gateway.router.statement import (
     OPAQUE,
     UNKNOWN_FACTS,
@@ -59,8 +58,6 @@ __all__ = [
     "Verb",
 ]
 
-T = TypeVar("T")
-
 UNPARSABLE_MAX: Final = 16_384
 """Texts remembered as unparsable; the oldest are forgotten first."""
 # Memory, as measured: of the facts of one statement, of each tenant value in them, and of an entry
@@ -68,6 +65,10 @@ UNPARSABLE_MAX: Final = 16_384
 STATEMENT_BYTES: Final = 2_000
 SOURCE_BYTES: Final = 150
 ENTRY_BYTES: Final = 300
+
+_SEEN_SLOTS: Final = 4_096
+"""About how many texts of known skeletons may come in between, for one to be seen as coming again.
+"""
 
 _WITH_TEMPLATE: Final = frozenset((Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.MERGE))
 
@@ -153,20 +154,11 @@ def _read_constant(scanned: sqlparse.Scanned, mark: int) -> Const:
     return Const(raw.decode(), start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept(Generic[T]):
-    """A cache's value with its size in bytes, that of the key included."""
-
-    value: T
-    size: int
-
-
-def _size(kept: _Kept[Any]) -> int:
-    return kept.size
-
-
-def _bytes_of(facts: Facts) -> int:
-    size = 0
+def _size(text: bytes, facts: Facts | None) -> int:
+    """Of an entry in bytes; without the facts when they are another entry's."""
+    size = ENTRY_BYTES + len(text)
+    if facts is None:
+        return size
     for statement in facts.statements:
         size += STATEMENT_BYTES
         for ref in statement.tenant:
@@ -188,8 +180,8 @@ class FactsCache:
         "_by_skeleton",
         "_by_text",
         "_columns",
-        "_entries_max",
         "_harmless",
+        "_seen",
         "_unparsable",
         "hits",
         "misses",
@@ -205,9 +197,10 @@ class FactsCache:
         tenant_columns: Iterable[str] = frozenset({"userId"}),
         harmless: Iterable[str] = (),
     ) -> None:
-        self._entries_max = entries
-        self._by_text: LRUCache[bytes, _Kept[Facts]] = LRUCache(bytes_max // 2, _size)
-        self._by_skeleton: LRUCache[bytes, _Kept[_Template]] = LRUCache(bytes_max // 2, _size)
+        self._by_text: Recent[bytes, Facts] = Recent(entries, bytes_max // 2)
+        self._by_skeleton: Recent[bytes, _Template] = Recent(entries, bytes_max // 2)
+        self._seen = [0] * _SEEN_SLOTS
+        """The hash of a text that came once, by the end of it."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
         self._columns = TenantColumns(tenant_columns)
         self._harmless = frozenset(harmless)
@@ -230,16 +223,15 @@ class FactsCache:
     @property
     def bytes_held(self) -> int:
         """Memory held, as far as it can be reckoned."""
-        return int(self._by_text.currsize + self._by_skeleton.currsize)
+        return self._by_text.size + self._by_skeleton.size
 
     def facts(self, text: bytes) -> Facts:
         """What the text is. Never raises; ``known`` is False where it can't be told."""
-        try:
-            kept = self._by_text[text]
-        except KeyError:
+        facts = self._by_text.get(text)
+        if facts is None:
             return self._look(text)
         self.hits += 1
-        return kept.value
+        return facts
 
     def _look(self, text: bytes) -> Facts:
         if len(text) > sqlparse.TEXT_BYTES_MAX:
@@ -250,39 +242,54 @@ class FactsCache:
             self.unparsable += 1
             return UNKNOWN_FACTS
         try:
-            facts, shared = self._facts_of(sqlparse.scan(text))
+            scanned = sqlparse.scan(text)
+            template = self._by_skeleton.get(scanned.skeleton) if scanned.marks else None
+            facts = self._filled(template, scanned) if template is not None else None
+            if facts is not None and self._is_new(digest):
+                return facts
+            if facts is None:
+                facts, template = self._parsed(scanned, template is None)
         except _NOT_UNDERSTOOD:
             self.unparsable += 1
             self._unparsable[digest] = None
             if len(self._unparsable) > UNPARSABLE_MAX:
                 self._unparsable.popitem(last=False)
             return UNKNOWN_FACTS
-        self._keep(self._by_text, text, facts, 0 if shared else _bytes_of(facts))
+        shared = template is not None and template.shared
+        self._by_text.keep(text, facts, _size(text, None if shared else facts))
         return facts
 
-    def _facts_of(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
-        """The facts, and whether they are an object that other texts share."""
-        kept = self._by_skeleton.get(scanned.skeleton) if scanned.marks else None
-        if kept is not None:
-            try:
-                facts = kept.value.fill(scanned)
-            except ValueError:
-                pass  # a constant for the parser
-            else:
-                self.skeleton_hits += 1
-                return facts, kept.value.shared
-        self.misses += 1
-        facts, literal = self._parsed(scanned)
-        if kept is None and scanned.marks and not literal:
-            try:
-                template = _Template(facts, scanned)
-            except ValueError:
-                return facts, False
-            self._keep(self._by_skeleton, scanned.skeleton, template, _bytes_of(facts))
-            return facts, template.shared
-        return facts, False
+    def _filled(self, template: _Template, scanned: sqlparse.Scanned) -> Facts | None:
+        """The facts by the skeleton's; None when a constant is one for the parser."""
+        try:
+            facts = template.fill(scanned)
+        except ValueError:
+            return None
+        self.skeleton_hits += 1
+        return facts
 
-    def _parsed(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
+    def _is_new(self, digest: int) -> bool:
+        """Whether a text has not come lately, by its hash."""
+        slot = digest % _SEEN_SLOTS
+        if self._seen[slot] == digest:
+            return False
+        self._seen[slot] = digest
+        return True
+
+    def _parsed(self, scanned: sqlparse.Scanned, is_new: bool) -> tuple[Facts, _Template | None]:
+        """The facts, and the template they gave for their skeleton if that ``is_new``."""
+        self.misses += 1
+        facts, literal = self._extracted(scanned)
+        if not is_new or not scanned.marks or literal:
+            return facts, None
+        try:
+            template = _Template(facts, scanned)
+        except ValueError:
+            return facts, None
+        self._by_skeleton.keep(scanned.skeleton, template, _size(scanned.skeleton, facts))
+        return facts, template
+
+    def _extracted(self, scanned: sqlparse.Scanned) -> tuple[Facts, bool]:
         """The facts, and whether constants decided more of them than the values of tenant keys."""
         statements: list[StatementFacts] = []
         literal = False
@@ -291,14 +298,6 @@ class FactsCache:
             statements.append(statement)
             literal = literal or decided or statement.verb not in _WITH_TEMPLATE
         return Facts.of(tuple(statements)), literal and bool(scanned.constants)
-
-    def _keep(self, cache: LRUCache[bytes, _Kept[T]], key: bytes, value: T, size: int) -> None:
-        kept = _Kept(value, size + len(key) + ENTRY_BYTES)
-        if kept.size > cache.maxsize:
-            return
-        while len(cache) >= self._entries_max:
-            cache.popitem()
-        cache[key] = kept
 
 
 # A tree of an unexpected shape is a text not understood: the safe default, not the client's error.

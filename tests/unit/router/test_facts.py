@@ -274,3 +274,15 @@ def test_functions_that_the_settings_call_harmless() -> None:
     assert cache.facts(b"SELECT st_area(x), gis.st_area(x) FROM t").read_only
     assert not cache.facts(b"SELECT public.st_area(x) FROM t").read_only
     assert not cache.facts(b"SELECT st_length(x) FROM t").read_only
+
+
+def test_a_text_of_a_known_skeleton_is_remembered_when_it_comes_again() -> None:
+    cache = FactsCache(1_000, 1 << 20)
+    cache.facts(b"SELECT a FROM t WHERE id = 1")
+    held = cache.entries
+    for number in range(2, 500):
+        cache.facts(b"SELECT a FROM t WHERE id = %d" % number)
+    assert (cache.entries, cache.misses, cache.hits) == (held, 1, 0)
+    for _ in range(3):
+        assert cache.facts(b"SELECT a FROM t WHERE id = 499").read_only
+    assert (cache.entries, cache.hits) == (held + 1, 2)
