@@ -120,12 +120,11 @@ class SingleFlightCache(Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """The fresh positive answer, or None. Never waits and never loads."""
-        known = self._known.get(key)
-        if (
-            known is None
-            or known.generation != self._generation
-            or known.fresh_until <= self._clock()
-        ):
+        try:
+            known = self._known[key]  # `get` would look twice
+        except KeyError:
+            return None
+        if known.generation != self._generation or known.fresh_until <= self._clock():
             return None
         self.hits += 1
         return known.value

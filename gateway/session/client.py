@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
+from typing import NamedTuple
 
 from gateway.errors import (
     GatewayError,
@@ -25,7 +26,7 @@ from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
-from gateway.router.identity import Login, LoginKind
+from gateway.router.identity import Login, LoginKind, Owner
 from gateway.router.route import (
     NOTHING_KNOWN,
     Asked,
@@ -35,6 +36,7 @@ from gateway.router.route import (
     Route,
     route,
 )
+from gateway.router.topology import Snapshot
 from gateway.session.context import Context
 from gateway.session.gate import Gate, Stop
 from gateway.session.guard import Guard
@@ -69,6 +71,14 @@ class Phase(IntEnum):
     SEEKING = 1
     LINKED = 2
     CLOSED = 3
+
+
+class _Routed(NamedTuple):
+    """A decision of `route`, and all it was made from that may change within a session."""
+
+    snapshot: Snapshot
+    owner: Owner | None
+    route: Route
 
 
 class ClientSession(asyncio.Protocol):
@@ -111,6 +121,8 @@ class ClientSession(asyncio.Protocol):
         self.listens = Listens(transport.write, self._is_between, self.end, parameters)
         self._context = context
         self._transport = transport
+        self._routed: _Routed | None = None
+        """The last decision, of a login whose route only its owner decides."""
         self._pool: Pool | None = None
         self._inbox = Inbox()
         self._outbound = Outbound(
@@ -302,12 +314,20 @@ class ClientSession(asyncio.Protocol):
         """Find the target of what is in the inbox and ask its pool for a server."""
         self.phase = Phase.SEEKING
         self.active_at = self._context.clock()
-        owner_id = self.asked.owner or self.login.owner
-        self._take_outcome(self._context.peek(self.login, owner_id) if owner_id else NOTHING_KNOWN)
+        login, context, routed = self.login, self._context, self._routed
+        owner_id = self.asked.owner or login.owner
+        if routed is not None and owner_id:
+            owner = context.directory.peek_owner(owner_id)
+            if owner is routed.owner and context.snapshot is routed.snapshot:
+                self._acquire(routed.route)
+                return
+        self._take_outcome(context.peek(login, owner_id) if owner_id else NOTHING_KNOWN)
 
     def _take_outcome(self, known: Known) -> None:
         outcome = route(self._context.snapshot, self.login, self.asked, known)
         if isinstance(outcome, Route):
+            if self.login.kind is LoginKind.OWNER:
+                self._routed = _Routed(self._context.snapshot, known.owner, outcome)
             self._acquire(outcome)
         elif isinstance(outcome, NeedOwner):
             self._spawn(self._look_up(outcome.owner))
@@ -584,7 +604,7 @@ class ClientSession(asyncio.Protocol):
         if self.holdings.schema_changed:
             self.holdings.schema_changed = False
             self.server.schema.changes += 1
-        if self.holdings.effects & _PREFERS_ITS_SERVER:
+        if self.holdings.effects and self.holdings.effects & _PREFERS_ITS_SERVER:
             self._preferred = self.server
         assert self._pool is not None
         if self._pool.notifiers and self.server.pid in self._pool.notifiers:
@@ -737,7 +757,8 @@ class ClientSession(asyncio.Protocol):
             self.phase = Phase.IDLE
             self._server_full = False
             pool.release(server)
-            self._go_on()
+            if self._inbox.data or self._read_paused:
+                self._go_on()
         elif not self.holdings.whole_session and not pool.may_pin(server):
             reasons = ", ".join(self.pins)
             self.end(

@@ -192,6 +192,18 @@ class Outbound:
             if error is not None:
                 server.replies.expect(self.translator.query(server))
                 return messages.query(raise_sql(error))
+        if not facts.effects:
+            before = self.heed(server, facts)
+            if LISTS_PREPARED in text:
+                before += self.translator.close_others(server)
+            server.replies.expect(self.translator.query(server))
+            return before + message if before else None
+        return self._query_with_effects(server, message, text, facts)
+
+    def _query_with_effects(
+        self, server: ServerConnection, message: bytes, text: bytes, facts: Facts
+    ) -> bytes | None:
+        """A Query that may leave something in the session, or needs to find it there."""
         if facts.effects & Effect.SQL_DEALLOCATE:
             self.translator.settled(server, facts)
         if server.replies.head is not None and self._restores(facts):
@@ -267,7 +279,7 @@ class Outbound:
 
     def _restores(self, facts: Facts) -> tuple[str, ...]:
         """What is to follow a statement that resets settings."""
-        if not facts.effects & Effect.SETTING:
+        if not facts.effects or not facts.effects & Effect.SETTING:
             return ()
         return restores(self._holdings.startup, facts)
 

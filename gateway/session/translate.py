@@ -477,6 +477,8 @@ def _by_sql(name: bytes, effect: Effect) -> Facts:
 
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:
     """Closes, unseen, what a server has prepared beyond ``maximum``."""
+    if len(server.prepared) <= maximum:
+        return b""
     return _close(server, server.prepared.surplus(maximum))
 
 
