@@ -26,6 +26,7 @@ from gateway.router.statement import (
     TenantRef,
     Use,
 )
+from gateway.router.values import Unreadable, text_array
 
 
 class TenantColumns:
@@ -186,7 +187,17 @@ class Keys:
         if "A_ArrayExpr" in tree:
             items = tree["A_ArrayExpr"].get("elements", [])
             return tuple([self.source(item) for item in items])
+        if "A_Const" in tree and "sval" in tree["A_Const"]:
+            return self.constant_array(tree["A_Const"]["sval"].get("sval", ""))
         return (OPAQUE,)
+
+    def constant_array(self, text: str) -> tuple[Source, ...]:
+        """The elements of ``'{7,8}'``: several values in one constant."""
+        self.literal = True
+        try:
+            return tuple([Const(item) for item in text_array(text)])
+        except Unreadable:
+            return (OPAQUE,)
 
     def mention(
         self, column: Tree, scope: Scope, sources: tuple[Source, ...], certain: bool

@@ -121,7 +121,7 @@ def rows_of(rows: Tree | None, columns: list[Tree]) -> tuple[list[str], Tree] | 
     if "valuesLists" in rows:
         width = len(rows["valuesLists"][0]["List"]["items"])
         return given + [f"column{n + 1}" for n in range(len(given), width)], rows
-    return (given, rows) if "funcname" in rows and given else None
+    return (given, rows) if "funcname" in rows else None
 
 
 def called_function(body: Tree) -> Tree | None:

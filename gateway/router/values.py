@@ -145,7 +145,7 @@ class Parameters:
             return []
         if self._format(number) == _BINARY:
             return _from_binary_array(key_type, raw)
-        return [_meant(key_type, item) for item in _from_text_array(_decoded(raw))]
+        return [_meant(key_type, item) for item in text_array(_decoded(raw))]
 
     def _format(self, number: int) -> int:
         if len(self._formats) > 1:
@@ -231,8 +231,11 @@ def _from_binary_array(key_type: KeyType, raw: bytes) -> list[str]:
     return found
 
 
-def _from_text_array(text: str) -> list[str]:
-    """The elements of ``{1,2}`` or ``{"a","b"}``; arrays of arrays and bounds are not read."""
+def text_array(text: str) -> list[str]:
+    """The elements of ``{1,2}`` or ``{"a","b"}``, NULLs left out. Raises Unreadable.
+
+    Arrays of arrays and bounds are not read.
+    """
     text = text.strip()
     if text[:1] != "{" or text[-1:] != "}" or "\\" in text or "{" in text[1:]:
         raise Unreadable("an array in a form that isn't read")
