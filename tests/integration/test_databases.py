@@ -34,11 +34,22 @@ async def gateway(start_gateway: StartGateway, provisioned: Provisioned) -> Gate
     await past_the_gateway(
         provisioned.url("technology"), f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"
     )
-    await past_the_gateway(
-        provisioned.url("technology"),
-        f"CREATE DATABASE {COPY} TEMPLATE {parse(law).database}",
-    )
+    await _copied(provisioned.url("technology"), parse(law).database)
     return await start_gateway(_moved(provisioned.settings, law.replace("crm_law", COPY)))
+
+
+async def _copied(url: str, database: str) -> None:
+    """A copy of a database, whose other connections, another gateway's too, are ended before."""
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+    for attempts_left in reversed(range(5)):
+        await past_the_gateway(url, end)
+        try:
+            await past_the_gateway(url, f"CREATE DATABASE {COPY} TEMPLATE {database}")
+        except asyncpg.ObjectInUseError:
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 async def _use(gateway: Gateway) -> None:
