@@ -56,6 +56,20 @@ class Account:
     servers: dict[PoolKey, Servers]
 
 
+@dataclass(slots=True)
+class _Quarantine:
+    """Permits that a dead worker left behind, and the one that asking after it takes."""
+
+    permits: int
+    servers: Servers
+
+    def down_to(self, count: int) -> int:
+        """How many are free when so many are still needed."""
+        freed = max(0, self.permits - count)
+        self.permits -= freed
+        return freed
+
+
 class Desk:
     """Permits for all workers, which are named by their process ids."""
 
@@ -151,28 +165,28 @@ class Desk:
             self._confirm(key, count)
             return
         _log.info("%s: %d connections of a dead worker are being ended", dsn.place, count)
-        left = dict(servers)
-        await self._cancel(dsn, left)
-        extra = self.ledger.quarantine(key)  # for the connection that asks
+        quarantine = _Quarantine(count + self.ledger.quarantine(key), dict(servers))
+        unknown = max(0, count - len(servers))  # they were still logging in
+        await self._cancel(dsn, quarantine.servers)
         await asyncio.sleep(_DYING_S)
         asking = await self._connected(dsn)
         looks = 0
-        while left and asking is not None:
-            still = await self._still_there(asking, dsn, left)
+        while quarantine.servers:
+            still = await self._still_there(asking, dsn, quarantine.servers)
             if still is None:
                 asking = await self._connected(dsn)
                 continue
-            self._confirm(key, len(left) - len(still))
-            count -= len(left) - len(still)
-            left = {pid: left[pid] for pid in still}
+            quarantine.servers = {pid: servers[pid] for pid in still}
+            self._confirm(key, quarantine.down_to(len(still) + unknown + 1))
             looks += 1
-            if left and looks % _CANCEL_AGAIN_LOOKS == 0:
-                await self._cancel(dsn, left)
+            if still and looks % _CANCEL_AGAIN_LOOKS == 0:
+                await self._cancel(dsn, quarantine.servers)
             await asyncio.sleep(_LOOK_S)
         await self._goodbye(asking)
-        if count > 0:
+        self._confirm(key, quarantine.down_to(unknown))
+        if unknown:
             await asyncio.sleep(_LOGGING_IN_S)
-        self._confirm(key, count + extra)
+            self._confirm(key, quarantine.down_to(0))
 
     def _confirm(self, key: PoolKey, count: int) -> None:
         self._carry_out(self.ledger.confirm_gone(key, count, self._clock()))

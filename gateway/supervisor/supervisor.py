@@ -25,6 +25,7 @@ from gateway.health.marks import new_table
 from gateway.ids import worker_of
 from gateway.net.listener import open_tcp, open_unix
 from gateway.session.census import Census, new_census
+from gateway.settings.changes import described
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
 from gateway.settings.plain import to_plain
 from gateway.supervisor.channel import AskFailed, Body, Channel, TooSlow
@@ -32,7 +33,7 @@ from gateway.supervisor.crew import Crew, Hand
 from gateway.supervisor.desk import Desk
 from gateway.supervisor.meeting import Meeting
 from gateway.supervisor.member import read_key
-from gateway.worker import Reread, changes_between, client_tls
+from gateway.worker import Reread, client_tls
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Supervisor:
             _log.info("%d workers serve already", len(expected))
         await self._crew.start(expected)
         await self._http.start()
-        await self._settle(lingering=len(expected) < len(noted))
+        await self._settle()
         await self._all_ready()
         self._crew.chores.begin(self._watch())
         host, port = self.address
@@ -105,16 +106,19 @@ class Supervisor:
             *(host, port, self._http.address, self._count),
         )
 
-    async def _settle(self, *, lingering: bool) -> None:
-        """Wait for the workers of a supervisor before us; nothing is granted meanwhile."""
+    async def _settle(self) -> None:
+        """Wait for the workers of a supervisor before us, to know what they hold."""
         deadline = monotonic() + _ADOPT_S
         while self._crew.awaited and monotonic() < deadline:  # noqa: ASYNC110 - of processes
             await asyncio.sleep(_POLL_S)
-        lingering = lingering or self._crew.awaited > 0
         self._share()
         self._crew.seat()
-        if lingering:
-            await asyncio.sleep(_LINGER_S)
+        if not self._desk.ledger.granting:
+            self._crew.chores.begin(self._grant_later())
+
+    async def _grant_later(self) -> None:
+        """Not before what workers left behind that died without a supervisor has gone."""
+        await asyncio.sleep(_LINGER_S)
         self._desk.grant_from_now_on()
 
     def _share(self) -> None:
@@ -199,7 +203,7 @@ class Supervisor:
                     hand.settings_epoch = self._epoch
             self._desk.configure(settings)
             answers = await self._ask_all("reload", _RELOAD_S, settings=to_plain(settings))
-            changes = changes_between(before, settings)
+            changes = described(before, settings)
             changes += [
                 f"worker {number} did not follow: {answer}"
                 for number, answer in answers.items()
