@@ -239,6 +239,63 @@ def demo(
     raise typer.Exit(run(data_dir, port, owners, exit_after_tour, ready_file))
 
 
+@app.command()
+def route(
+    statement: Annotated[
+        str | None, typer.Argument(help="The statement, if any.", show_default=False)
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Id of the owner that SET gateway.owner would say.")
+    ] = None,
+    login: Annotated[
+        str | None, typer.Option(help="The login; none: a service login for all owners.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Say where a statement would go, step by step and why, without running anything."""
+    if owner is None and statement is None and login is None:
+        _fail("gateway: whose route? Give --owner, --login or a statement", BAD_SETTINGS)
+    with _told_clearly():
+        steps = asyncio.run(_explained(_settings(config), owner, login, statement))
+        _table(("step", "found"), steps)
+
+
+async def _explained(
+    settings: Settings, owner: str | None, login: str | None, statement: str | None
+) -> list[tuple[str, str]]:
+    """The steps, by the settings and the meta database; what replicas are fit for isn't known."""
+    from gateway.admin.explaining import Asked, explained
+    from gateway.directory.directory import Directory
+    from gateway.router.build import build_snapshot, tenant_columns
+    from gateway.router.explain import Reads
+    from gateway.router.facts import FactsCache
+    from gateway.router.topology import Shard
+    from gateway.settings.dsn import parse
+    from gateway.settings.effective import read_rules
+
+    def reads(shard: Shard, owner: str) -> Reads:
+        policy = read_rules(settings, shard.industry).policy
+        unknown = "not known here: ask a running gateway's console (SHOW ROUTE, SHOW HEALTH)"
+        return Reads(policy, [(replica.name, unknown) for replica in shard.replicas])
+
+    routing = settings.routing
+    facts = FactsCache(1, 1 << 20, tenant_columns(routing), routing.harmless_functions)
+    directory = Directory(parse(settings.meta.primary.get_secret_value()), settings.directory)
+    await directory.start()
+    try:
+        steps = await explained(
+            Asked(owner, login, statement),
+            settings,
+            build_snapshot(settings, epoch=1),
+            directory,
+            facts.facts,
+            reads,
+        )
+    finally:
+        await directory.close()
+    return [(step.step, step.found) for step in steps]
+
+
 # --- logins ---
 
 

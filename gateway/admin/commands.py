@@ -10,6 +10,7 @@ from itertools import islice
 
 from gateway.admin import views
 from gateway.admin.errors import CommandSyntax, ReloadFailed
+from gateway.admin.explaining import USAGE, understood
 from gateway.admin.fleet import Fleet
 from gateway.admin.habits import habit
 from gateway.admin.merge import Merge, added, concatenated, first, highest
@@ -18,6 +19,7 @@ from gateway.admin.view import Row, View
 from gateway.admin.views import Views
 from gateway.admin.words import Kind, Statement
 from gateway.errors import ConfigError
+from gateway.router.explain import Step
 
 _ROWS_PER_TURN = 100
 
@@ -34,6 +36,8 @@ class Command:
     columns: tuple[str, ...]
     run: Callable[[Views], Awaitable[Iterable[Row]]]
     merge: Merge | None = None
+    run_for: Callable[[Views, Statement], Awaitable[Iterable[Row]]] | None = None
+    """What it does with the tokens behind its words, if it takes any."""
 
     @property
     def tag(self) -> str:
@@ -47,6 +51,9 @@ def understand(statement: Statement, all_views: Views, talk: Conversation) -> Or
     command = _BY_WORDS.get(words) if len(words.split()) == len(statement) else None
     if command is not None:
         return _order(command, all_views, limit)
+    command = _BY_WORDS.get(" ".join(token.text for token in statement[:2]))
+    if command is not None and command.run_for is not None:
+        return _order_for(command, command.run_for, statement[2:], all_views, limit)
     order = habit(statement, talk)
     if order is None:
         raise _unknown(statement)
@@ -65,6 +72,21 @@ def _order(command: Command, all_views: Views, limit: int | None) -> Order:
         return islice(rows, limit)
 
     return Order(command.tag, run, command.columns, notices)
+
+
+def _order_for(
+    command: Command,
+    run_for: Callable[[Views, Statement], Awaitable[Iterable[Row]]],
+    rest: Statement,
+    all_views: Views,
+    limit: int | None,
+) -> Order:
+    """A command for what its last words say; one worker can speak for the gateway."""
+
+    async def run() -> Iterable[Row]:
+        return islice(await run_for(all_views, rest), limit)
+
+    return Order(command.tag, run, command.columns)
 
 
 async def _elsewhere(fleet: Fleet, words: str, notices: list[str]) -> list[list[Row]]:
@@ -119,6 +141,14 @@ def _at_once(rows: Callable[[Views], Iterable[Row]]) -> Callable[[Views], Awaita
         return rows(all_views)
 
     return run
+
+
+async def _usage(all_views: Views) -> Iterable[Row]:
+    return [("usage", USAGE)]
+
+
+async def _route(all_views: Views, rest: Statement) -> Iterable[Row]:
+    return await all_views.route(understood(rest))
 
 
 async def _reload(all_views: Views) -> Iterable[Row]:
@@ -199,6 +229,13 @@ COMMANDS = (
         "every database by industry and shard, with its hash slots",
         views.ROUTES.columns,
         _at_once(Views.routes),
+    ),
+    Command(
+        "SHOW ROUTE",
+        "FOR OWNER x LOGIN y STATEMENT 's': where that goes, and why; nothing is run",
+        Step._fields,
+        _usage,
+        run_for=_route,
     ),
     Command(
         "SHOW HEALTH",

@@ -69,3 +69,9 @@ class NotText(GatewayError):
     """Bytes that are not UTF-8."""
 
     sqlstate = "22021"
+
+
+class UnknownLogin(GatewayError):
+    """There is no login of this name (undefined_object)."""
+
+    sqlstate = "42704"

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from gateway.admin import version
+from gateway.admin.explaining import Asked, explained
 from gateway.admin.fleet import Fleet
 from gateway.admin.operator import Operator
 from gateway.admin.options import Option, options_of
@@ -23,10 +24,12 @@ from gateway.health.state import Watched
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, ServerConnection
+from gateway.router.explain import Reads
 from gateway.router.positions import EndpointStatus
 from gateway.router.topology import Endpoint, Industry, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
+from gateway.settings.effective import read_rules
 
 _CLIENTS_PER_TURN = 500
 
@@ -350,6 +353,25 @@ class Views:
     def routes(self) -> Iterator[Row]:
         """Every endpoint of the topology, by industry and shard."""
         return ROUTES.rows(self._places(), self.context.clock())
+
+    async def route(self, asked: Asked) -> list[Row]:
+        """Where a statement would go, step by step; nothing is run. Raises GatewayError."""
+        context = self.context
+
+        def reads(shard: Shard, owner: str) -> Reads:
+            rules = read_rules(context.settings, shard.industry)
+            fit = context.health.explain(shard, owner, context.clock())
+            return Reads(rules.policy, [(endpoint.name, words) for endpoint, words in fit])
+
+        steps = await explained(
+            asked,
+            context.settings,
+            context.snapshot,
+            context.directory,
+            context.facts.facts,
+            reads,
+        )
+        return list(map(tuple, steps))
 
     def health(self) -> Iterator[Row]:
         """Every endpoint with what the latest look at it found."""

@@ -30,6 +30,7 @@ from gateway.router.route import Asked, Route
 from gateway.router.topology import Shard
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
+from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.registry import Registry
 from gateway.settings.dsn import parse
@@ -84,6 +85,7 @@ def make_context(settings: Settings | None = None) -> Context:
         health=Health(Marks.private(0.0)),
         tables=build_tables(settings.routing),
         parents=Parents(lambda: NOW, owner_column(settings.routing)),
+        holds=Holds(settings.failover, lambda: NOW),
     )
     limits = {
         endpoint.address: pool_limits(settings, shard.industry)
