@@ -45,6 +45,7 @@ from gateway.session.holds import Holds
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
 from gateway.session.registry import Registry
+from gateway.settings.changes import described
 from gateway.settings.dsn import parse
 from gateway.settings.effective import pool_limits
 from gateway.settings.model import Pool as PoolSettings
@@ -173,12 +174,14 @@ class Worker:
         self.context.holds.settings = settings.failover
         self._configure_pools()
         self._watch_health()
+        if settings.routing != before.routing:
+            self._reread_statements()
         self._doorkeeper.configure()
         for listener in self._listeners:
             listener.tls = tls
             listener.timeout_s = settings.listen.login_timeout_s
             listener.in_progress_max = settings.auth.max_logins_in_progress
-        changes = changes_between(before, settings)
+        changes = described(before, settings)
         _log.info("reloaded: %s", "; ".join(changes) or "nothing changed")
         return changes
 
@@ -233,6 +236,14 @@ class Worker:
         context.pools.configure(
             credentials(context.settings), limits, context.settings.operator_role
         )
+
+    def _reread_statements(self) -> None:
+        """Other columns, tables or functions: what texts mean is found anew."""
+        context, routing = self.context, self.context.settings.routing
+        context.facts.configure(tenant_columns(routing), routing.harmless_functions)
+        context.statements.forget()
+        context.tables = build_tables(routing)
+        context.parents.configure(owner_column(routing))
 
     def _watch_health(self) -> None:
         context = self.context
@@ -382,14 +393,3 @@ def _endpoints(snapshot: Snapshot) -> list[tuple[Endpoint, str | None]]:
         for shard in snapshot.shards.values()
         for endpoint in (shard.primary, *shard.replicas)
     ]
-
-
-def changes_between(before: Settings, after: Settings) -> list[str]:
-    """The top-level sections that differ, with a word where a restart is needed."""
-    needs_restart = {"http", "directory", "routing", "workers", "runtime_dir"}
-    changes = []
-    for name in type(after).model_fields:
-        if getattr(before, name) != getattr(after, name):
-            note = " (needs a restart)" if name in needs_restart else ""
-            changes.append(f"{name} changed{note}")
-    return changes

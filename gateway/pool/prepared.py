@@ -159,6 +159,10 @@ class Statements:
         facts = UNKNOWN_FACTS if odd else self._facts.facts(text)
         return Statement(b"%b%x" % (NAME_PREFIX, next(self._numbers)), body, facts)
 
+    def forget(self) -> None:
+        """What is prepared from now on is read anew; who has a statement keeps it."""
+        self._shared.clear()
+
     def __len__(self) -> int:
         return len(self._shared)
 

@@ -202,8 +202,7 @@ class FactsCache:
         self._seen = [0] * _SEEN_SLOTS
         """The hash of a text that came once, by the end of it."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
-        self._columns = TenantColumns(tenant_columns)
-        self._harmless = frozenset(harmless)
+        self.configure(tenant_columns, harmless)
         self.hits = 0
         """Texts found."""
         self.skeleton_hits = 0
@@ -214,6 +213,13 @@ class FactsCache:
         """Texts not looked at because of their length."""
         self.unparsable = 0
         """Times a text was asked for that can't be parsed."""
+
+    def configure(self, tenant_columns: Iterable[str], harmless: Iterable[str]) -> None:
+        """Other columns and functions, from now on: all texts are read anew."""
+        self._columns = TenantColumns(tenant_columns)
+        self._harmless = frozenset(harmless)
+        self._by_text.clear()
+        self._by_skeleton.clear()
 
     @property
     def entries(self) -> int:

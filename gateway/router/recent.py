@@ -32,6 +32,11 @@ class Recent(Generic[K, V]):
         self._entries.move_to_end(key)
         return found[0]
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.size = 0
+
     def keep(self, key: K, value: V, size: int) -> None:
         """Remember a value, unless it is larger than all may be together."""
         before = self._entries.pop(key, None)

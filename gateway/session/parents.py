@@ -34,6 +34,12 @@ class Parents:
         self.tenant_column = tenant_column
         self._found: TTLCache[ParentKey, str] = TTLCache(_ENTRIES_MAX, _TTL_S, clock)
 
+    def configure(self, tenant_column: str) -> None:
+        """After a reload; what was found by another column is forgotten."""
+        if tenant_column != self.tenant_column:
+            self.tenant_column = tenant_column
+            self._found.clear()
+
     def peek(self, key: ParentKey) -> str | None:
         """The owner's id; None when it must be asked."""
         return self._found.get(key)

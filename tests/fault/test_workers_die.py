@@ -213,7 +213,7 @@ async def test_without_its_supervisor_the_gateway_serves_on_and_a_new_one_takes_
             await until(lambda: clients.answers > answers + 300, 30)
             one.write({"pool": {"max": 2}})
             one.signal(signal.SIGHUP)
-            await one.logged("reloaded: pool changed")
+            await one.logged("reloaded: pool.max")
             one.kill_worker(1)
             await one.logged("worker 1 is ready")
             await asyncio.sleep(1.0)
@@ -232,7 +232,7 @@ async def test_a_lowered_bound_is_met_under_load(house: House) -> None:
             await until(lambda: clients.answers > 300, 30)
             one.write({"pool": {"max": 2}})
             one.signal(signal.SIGHUP)
-            await one.logged("reloaded: pool changed")
+            await one.logged("reloaded: pool.max")
             await asyncio.sleep(0.5)
             assert house.watch.most == MAX
             house.watch.most = 0
@@ -241,7 +241,7 @@ async def test_a_lowered_bound_is_met_under_load(house: House) -> None:
             assert house.watch.most == 2
             one.write({"pool": {"max": 4}})
             one.signal(signal.SIGHUP)
-            await one.logged("reloaded: pool changed")
+            await one.logged("reloaded: pool.max")
             await until(lambda: house.watch.most == 4, 30)
         assert not clients.refused
         assert not clients.lost

@@ -245,7 +245,7 @@ async def test_reload_applies_the_new_settings_and_says_what_changed(
 ) -> None:
     gateway = await start_gateway()
     gateway.reread[0] = with_overrides(gateway.provisioned.settings, {"pool": {"max": 7}})
-    assert await show(gateway, "RELOAD") == [{"change": "pool changed"}]
+    assert await show(gateway, "RELOAD") == [{"change": "pool.max: 20 -> 7"}]
     options = {row["setting"]: row["value"] for row in await show(gateway, "SHOW CONFIG")}
     assert options["pool.max"] == "7"
     assert await show(gateway, "RELOAD") == [{"change": "nothing changed"}]

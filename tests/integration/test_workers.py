@@ -74,7 +74,7 @@ async def test_reload_reaches_all_workers_and_a_broken_file_none(
 
     assert await maxima() == {"5"}
     two.write({"pool": {"max": 3}})
-    assert [row["change"] for row in await consoles[0].fetch("RELOAD")] == ["pool changed"]
+    assert [row["change"] for row in await consoles[0].fetch("RELOAD")] == ["pool.max: 5 -> 3"]
     assert await maxima() == {"3"}
     two.write({"pool": {"max": 0}})
     with pytest.raises(asyncpg.PostgresError, match="nothing has changed"):
@@ -84,7 +84,7 @@ async def test_reload_reaches_all_workers_and_a_broken_file_none(
     await two.logged("not reloaded, nothing has changed")
     two.write({"pool": {"max": 4}})
     two.signal(signal.SIGHUP)
-    await two.logged("reloaded: pool changed")
+    await two.logged("reloaded: pool.max: 3 -> 4")
     assert await maxima() == {"4"}
     for console in consoles:
         await console.close()
