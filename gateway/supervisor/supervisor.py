@@ -26,7 +26,6 @@ from gateway.ids import worker_of
 from gateway.net.listener import open_tcp, open_unix
 from gateway.session.census import Census, new_census
 from gateway.settings.changes import described
-from gateway.settings.changes import described
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
 from gateway.settings.plain import to_plain
 from gateway.supervisor.channel import AskFailed, Body, Channel, TooSlow
