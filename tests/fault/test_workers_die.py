@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from collections import Counter
@@ -329,3 +330,23 @@ async def test_a_worker_that_hangs_is_replaced(
     finally:
         await supervisor.stop()
     assert not other.alive
+
+
+async def test_the_bound_holds_while_workers_and_supervisors_die_at_random(house: House) -> None:
+    dice = random.Random(5)
+    sql = "SELECT {number}, pg_sleep(random() * 0.1)"
+    async with fleet(house.settings, house.folder, options(workers=3)) as one:
+        async with load(house.place(one), sql=sql) as clients:
+            for kill in range(10):
+                await until(partial(clients.answered, clients.answers + 20), 30)
+                one.workers()[dice.choice(list(one.workers()))].send(signal.SIGKILL)
+                await asyncio.sleep(dice.random())
+                if kill % 4 == 3:
+                    one.signal(signal.SIGKILL)
+                    await one.ended()
+                    await asyncio.sleep(dice.random())
+                    await one.start()
+            await until(partial(clients.answered, clients.answers + 100), 30)
+        print(f"{house.watch.samples} samples, most {house.watch.most};", clients)
+        assert house.watch.most == MAX
+        assert not clients.refused
