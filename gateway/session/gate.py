@@ -7,12 +7,13 @@ is ready, and each statement is checked before it passes. No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from gateway.errors import ProtocolViolation
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.router.roaming import NeedParent
-from gateway.router.route import NeedOwner, Reject
+from gateway.router.route import NeedOwner, Reject, Route
 from gateway.session.unit import Ask, Reader, Unit
 
 GATHER_MAX_BYTES = 1024 * 1024
@@ -31,7 +32,28 @@ class Elsewhere(Enum):
     SWITCH = auto()
 
 
-Objection = Elsewhere | NeedOwner | NeedParent | Reject
+@dataclass(frozen=True, slots=True)
+class Join:
+    """It belongs to another database, which the transaction is to have a branch in."""
+
+    target: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """It is to be run on all branches of the transaction: first on the others, as this text."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """It ends a transaction of several branches."""
+
+    commit: bool
+
+
+Objection = Elsewhere | Join | Together | Settle | NeedOwner | NeedParent | Reject
 """Why a statement may not pass, or not yet."""
 
 

@@ -304,9 +304,13 @@ class Roaming:
             self._matches_nothing = _matches_nothing(outcome)
             self._note(ask)
             return None
+        return self._conflict(ask, bound, outcome)
+
+    def _conflict(self, ask: Ask, bound: Shard, wanted: Route) -> Objection | None:
+        """What to do with a statement that belongs to another database than the one bound to."""
         if self.soft:
             return Elsewhere.SWITCH
-        return Reject(elsewhere(bound, outcome, self._why_bound()))
+        return Reject(elsewhere(bound, wanted, self._why_bound()))
 
     def end(self) -> None:
         """The transaction is over."""
