@@ -14,7 +14,6 @@ from typing import Any
 from gateway.router.statement import (
     Const,
     Effect,
-    Facts,
     Opaque,
     Param,
     ParamArray,
@@ -24,7 +23,7 @@ from gateway.router.statement import (
     Use,
     Verb,
 )
-from gateway.router.tables import PUBLIC, Place, TableMap
+from gateway.router.tables import PUBLIC, Parent, Place, TableMap
 from gateway.router.values import Parameters, Unreadable, canonical
 from gateway.settings.model import KeyType
 
@@ -168,18 +167,14 @@ def demand_of(
     )
     if found.place is Place.ANYWHERE:
         return chosen or _without_tables(statement)
-    keys = _Keys(keying, values)
-    for ref in statement.tenant:
-        if ref.certain:
-            keys.read(ref)
-    owners = frozenset(keys.owners)
+    owners, parents, keyed, opaque, whole = _keys(statement.tenant, keying, values)
     demand = Demand(
         found.place,
         owners,
-        frozenset(keys.parents) if keys.parents and not owners else frozenset(),
-        keys.keyed,
-        keys.opaque,
-        keys.whole and len(statement.writes) <= (statement.verb in _CHANGES),
+        parents,
+        keyed,
+        opaque,
+        whole and len(statement.writes) <= (statement.verb in _CHANGES),
         pending,
         False,
         found.only_shared,
@@ -232,67 +227,58 @@ def _chosen_owner(
     return None
 
 
-def sets_what_is_ours(facts: Facts) -> bool:
-    """Whether a text changes a setting by which the gateway talks to the databases."""
+def sets_what_is_ours(statement: StatementFacts) -> bool:
+    """Whether it changes a setting by which the gateway talks to the databases."""
     return any(
         change.name.startswith(_OURS) and change.name not in _CLIENTS
-        for statement in facts.statements
         for change in statement.settings
     )
 
 
-class _Keys:
-    """What the certain keys of one statement say together."""
+def _keys(
+    refs: Iterable[TenantRef], keying: Keying, values: Parameters | None
+) -> tuple[frozenset[str], frozenset[ParentKey], bool, bool, bool]:
+    """What the certain keys of one statement say together: owners, parents, keyed, opaque, whole.
 
-    __slots__ = (
-        "_holds",
-        "_keying",
-        "_untold",
-        "_values",
-        "keyed",
-        "owners",
-        "parents",
-        "whole",
-    )
-
-    def __init__(self, keying: Keying, values: Parameters | None) -> None:
-        self._keying = keying
-        self._values = values
-        self.owners: set[str] = set()
-        self.parents: set[ParentKey] = set()
-        self.keyed = False
-        self.whole = False
-        self._holds = False
-        self._untold = False
-
-    @property
-    def opaque(self) -> bool:
-        """No relation is held by keys that are all told, though keys are given."""
-        return self._untold and not self._holds
-
-    def read(self, ref: TenantRef) -> None:
-        """One more key. What it names counts against other owners, even if it tells nothing."""
-        found, told, null = _read(ref.sources, self._keying, self._values)
-        self.keyed = True
-        if ref.use is Use.INSERT:
-            told = told and not null  # nobody can say where such a row belongs
-        elif ref.use is Use.ASSIGN:
-            told = told and not null and self._keying.trust_assigned
-        if told:
-            self._holds = True
-            self.whole = self.whole or ref.whole
+    What a key names counts against other owners, even if the key tells nothing.
+    """
+    owners, parents = _NOBODY, _NO_PARENTS
+    keyed = whole = holds = untold = False
+    for ref in refs:
+        if not ref.certain:
+            continue
+        keyed = True
+        found, told, null = _read(ref.sources, keying, values)
+        if told and _tells(ref.use, null, keying):
+            holds = True
+            whole = whole or ref.whole
         else:
-            self._untold = True
-        if found:
-            self._name(ref, found, told)
-
-    def _name(self, ref: TenantRef, found: set[str], told: bool) -> None:
-        parents = self._keying.tables.parents
-        known = parents.get((ref.table[1], ref.column)) if parents and ref.table else None
+            untold = True
+        if not found:
+            continue
+        known = _parent(ref, keying)
         if known is None:
-            self.owners |= found
+            owners = owners | found if owners else frozenset(found)
         elif told:
-            self.parents |= {ParentKey(known.table, known.column, value) for value in found}
+            parents |= {ParentKey(known.table, known.column, value) for value in found}
+    return owners, _NO_PARENTS if owners else parents, keyed, untold and not holds, whole
+
+
+_NOBODY: frozenset[str] = frozenset()
+_NO_PARENTS: frozenset[ParentKey] = frozenset()
+
+
+def _tells(use: Use, null: bool, keying: Keying) -> bool:
+    """Whether a key of which all is told says whose rows these are."""
+    if use is Use.READ or use is Use.WRITE:
+        return True
+    # Nobody can say where a row without an owner belongs, nor whose a row was that is given away.
+    return not null and (use is Use.INSERT or keying.trust_assigned)
+
+
+def _parent(ref: TenantRef, keying: Keying) -> Parent | None:
+    parents = keying.tables.parents
+    return parents.get((ref.table[1], ref.column)) if parents and ref.table else None
 
 
 def _read(

@@ -5,6 +5,7 @@ A pure decision. The written priority, with examples, is in docs/routing.md.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,13 +92,13 @@ def route_demand(
     """
     if demand.place is Place.BOTH:
         return Reject(_in_two_places(demand))
-    keys = set(demand.owners)
+    keys: AbstractSet[str] = demand.owners
     for parent in demand.parents:
         owner_id = known.parent(parent)
         if owner_id is None:
             return NeedParent(parent)
         if owner_id:
-            keys.add(owner_id)
+            keys = keys | {owner_id}
     if said.owner is not None and keys - {said.owner} and mismatch is KeyMismatch.REFUSE:
         return Reject(foreign_key_value(said.owner, said.source, keys))
     if demand.place is Place.META:
@@ -125,7 +126,7 @@ def _there(outcome: Outcome, said: Said) -> Outcome:
 
 
 def _meta(
-    snapshot: Snapshot, login: Login, demand: Demand, keys: set[str], known: Known
+    snapshot: Snapshot, login: Login, demand: Demand, keys: AbstractSet[str], known: Known
 ) -> Outcome:
     """Only meta tables; a key in them must be one that the login may act for."""
     for owner_id in sorted(keys):
@@ -139,8 +140,9 @@ def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Rejec
     """Whether the login may act for an owner; an owner that a grant to all covers isn't asked."""
     if known.grants is None:
         return NeedOwner(owner_id)
-    if any(grant.covers_all for grant in known.grants):
-        return None
+    for grant in known.grants:
+        if grant.covers_all:
+            return None
     if not owner_id:
         return Reject(owner_not_found(owner_id))
     owner = known.owner(owner_id)
@@ -157,11 +159,11 @@ def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Rejec
 
 
 def _of_owners(
-    snapshot: Snapshot, login: Login, ids: set[str], source: str, known: Known
+    snapshot: Snapshot, login: Login, ids: AbstractSet[str], source: str, known: Known
 ) -> Outcome:
     """To the one shard on which all these owners live."""
     homes: dict[str, Shard] = {}
-    for owner_id in sorted(ids):
+    for owner_id in sorted(ids) if len(ids) > 1 else ids:
         if not owner_id:
             return Reject(owner_not_found(owner_id))
         owner = known.owner(owner_id)
@@ -293,7 +295,7 @@ def _tables(demand: Demand) -> str:
     return ", ".join(sorted(demand.tables))
 
 
-def foreign_key_value(owner: str, source: str, keys: set[str]) -> NotPermitted:
+def foreign_key_value(owner: str, source: str, keys: AbstractSet[str]) -> NotPermitted:
     """The error for a statement of one owner whose tenant key names another."""
     others = ", ".join(f'"{key}"' for key in sorted(keys - {owner})[:3])
     return NotPermitted(

@@ -28,9 +28,9 @@ class Asked:
     role: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
-    """The decision: which endpoint, and the rule that decided."""
+    """The decision: which endpoint, and the rule that decided. Never changed once it is made."""
 
     shard: Shard
     endpoint: Endpoint
@@ -81,6 +81,8 @@ def home_of(snapshot: Snapshot, owner: Owner) -> Shard | None:
     if owner.shard is not None:
         placed = snapshot.shards.get(owner.shard)
         return placed if placed is not None and placed.industry == industry.name else None
+    if len(industry.shards) == 1:
+        return industry.shards[0]
     return industry.shards[industry.slot_map[slot_of(owner.id)]]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from gateway.errors import NotPermitted
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
 from gateway.router.facts import UNKNOWN_FACTS, Facts, StatementFacts
-from gateway.router.hints import SCATTER, SOURCE, hint
+from gateway.router.hints import KEYS, SCATTER, SOURCE, hint
 from gateway.router.roaming import SAID_NOTHING, Said
 from gateway.router.tables import PUBLIC, search_path
 from gateway.session.context import Context
@@ -32,21 +32,21 @@ class Demands:
         self._routing = context.settings.routing
         self._keying = self._new_keying()
 
-    def together(self, asks: Iterable[Ask]) -> Demand:
+    def together(self, asks: Sequence[Ask]) -> Demand:
         """What these ask for in one transaction. Those only parsed count where none is run.
 
         Raises Incomplete, NotPermitted.
         """
         keying = self.keying()
-        run: Demand = demands.NOTHING
-        parsed: Demand = demands.NOTHING
+        total: Demand = demands.NOTHING
         for ask in asks:
-            one = self._of(ask, keying)
-            if ask.pending:
-                parsed = _both(parsed, one)
-            else:
-                run = _both(run, one)
-        return run if run is not demands.NOTHING else parsed
+            if not ask.pending:
+                total = _both(total, self._of(ask, keying))
+        if total is demands.NOTHING:
+            for ask in asks:
+                if ask.pending:
+                    total = _both(total, self._of(ask, keying))
+        return total
 
     def keying(self) -> Keying:
         """How ids and names are read now."""
@@ -68,10 +68,10 @@ class Demands:
     def _of(self, ask: Ask, keying: Keying) -> Demand:
         if not ask.facts.known:
             return demands.UNKNOWN
-        if ask.facts.keyed and demands.sets_what_is_ours(ask.facts):
-            raise NotPermitted("settings that begin with gateway. are the gateway's own")
         total: Demand = demands.NOTHING
         for statement in ask.facts.statements:
+            if statement.settings and demands.sets_what_is_ours(statement):
+                raise NotPermitted("settings that begin with gateway. are the gateway's own")
             total = _both(total, self._of_statement(statement, ask, keying))
         return total
 
@@ -101,9 +101,12 @@ def _both(one: Demand, other: Demand) -> Demand:
     return one if other is demands.NOTHING else one + other
 
 
+_HINTS = (*(f"{key}='".encode() for key in sorted(KEYS)), SCATTER.encode())
+
+
 def has_comment(text: bytes) -> bool:
     """Whether a text may hold a hint, at next to no cost."""
-    return b"*/" in text or b"--" in text
+    return (b"*/" in text or b"--" in text) and any(map(text.__contains__, _HINTS))
 
 
 def said_in(text: bytes) -> Said:
