@@ -53,9 +53,13 @@ MATCHES_NOTHING = "a key without a value matches nowhere"
 
 @dataclass(frozen=True, slots=True)
 class NeedParent:
-    """The databases must say whose this row is; then ask again."""
+    """The databases must say whose this row is; then ask again.
+
+    ``others`` are not known either, and of the same table and column.
+    """
 
     key: ParentKey
+    others: tuple[ParentKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def route_demand(
     for parent in demand.parents:
         owner_id = known.parent(parent)
         if owner_id is None:
-            return NeedParent(parent)
+            return _need(parent, demand, known)
         if owner_id:
             keys = keys | {owner_id}
     if said.owner is not None and keys - {said.owner} and mismatch is KeyMismatch.REFUSE:
@@ -123,6 +127,15 @@ def _there(outcome: Outcome, said: Said) -> Outcome:
             hint="Say the owner or the industry, not two that don't fit.",
         )
     )
+
+
+def _need(key: ParentKey, demand: Demand, known: Known) -> NeedParent:
+    others = (
+        other
+        for other in demand.parents
+        if (other.table, other.column) == (key.table, key.column) and other != key
+    )
+    return NeedParent(key, tuple(other for other in others if known.parent(other) is None))
 
 
 def _meta(

@@ -9,7 +9,7 @@ is found twice is an error, never a guess.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from cachetools import TTLCache
 
@@ -21,6 +21,9 @@ from gateway.pool.visit import Visit
 from gateway.router.demand import ParentKey
 from gateway.router.topology import Snapshot
 from gateway.session.state import literal, replay_sql
+
+Rows = list[tuple[str, str]]
+"""Values asked for, and their owners."""
 
 _ENTRIES_MAX = 100_000
 _TTL_S = 300.0
@@ -44,37 +47,55 @@ class Parents:
         """The owner's id; None when it must be asked."""
         return self._found.get(key)
 
-    async def find(self, key: ParentKey, snapshot: Snapshot, pools: Pools) -> str:
-        """Ask every database of the industries for the owner's id, empty when there is no such row.
+    async def find(
+        self, keys: Sequence[ParentKey], snapshot: Snapshot, pools: Pools
+    ) -> dict[ParentKey, str]:
+        """The owner's id of each row, empty when there is no such row: every database is asked.
 
-        Raises NoRoute, and what a database says.
+        ``keys`` are of one table and column. A database that can't answer is no hindrance to what
+        the others find. Raises NoRoute, and what a database says.
         """
         places = {
             shard.primary.address: shard.primary
             for industry in snapshot.industries.values()
             for shard in industry.shards
         }
-        asked = [_ask(pools.get(endpoint), self._sql(key)) for endpoint in places.values()]
-        owners = {owner for found in await asyncio.gather(*asked) for owner in found}
-        if len(owners) > 1:
-            raise NoRoute(
-                f'"{key.table}"."{key.column}" = {key.value} is found with several owners',
-                hint="Name the owner as well, or keep such ids unique over all databases.",
-            )
-        owner = owners.pop() if owners else ""
-        if owner:
-            self._found[key] = owner
-        return owner
+        sql = self._sql(keys)
+        asked = [_ask(pools.get(endpoint), sql) for endpoint in places.values()]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found: dict[ParentKey, str] = {}
+        for answer in answers:
+            if not isinstance(answer, BaseException):
+                self._take(answer, keys[0], found)
+        failed = next((one for one in answers if isinstance(one, BaseException)), None)
+        if failed is not None and len(found) < len(keys):
+            raise failed
+        self._found.update(found)
+        return {key: found.get(key, "") for key in keys}
 
-    def _sql(self, key: ParentKey) -> str:
+    def _take(self, rows: Rows, like: ParentKey, found: dict[ParentKey, str]) -> None:
+        for value, owner in rows:
+            key = ParentKey(like.table, like.column, value)
+            if found.setdefault(key, owner) != owner:
+                raise NoRoute(
+                    f'"{key.table}"."{key.column}" = {value} is found with several owners',
+                    hint="Name the owner as well, or keep such ids unique over all databases.",
+                )
+
+    def _sql(self, keys: Sequence[ParentKey]) -> str:
+        """What asks for them; each value comes back as it was given."""
+        values = ", ".join(f"({literal(key.value)})" for key in keys)
+        table, column = _quoted(keys[0].table), _quoted(keys[0].column)
         return (
-            f"SELECT DISTINCT {_quoted(self.tenant_column)}::text FROM {_quoted(key.table)}"
-            f" WHERE {_quoted(key.column)} = {literal(key.value)} LIMIT 2"
+            f"SELECT DISTINCT asked.value, owned.{_quoted(self.tenant_column)}::text"
+            f" FROM (VALUES {values}) AS asked (value), {table} AS owned"
+            f" WHERE owned.{column} IN ({', '.join(literal(key.value) for key in keys)})"
+            f" AND owned.{column}::text OPERATOR(pg_catalog.=) asked.value"
         )
 
 
-async def _ask(pool: Pool, sql: str) -> Iterable[str]:
-    """The first column of the answer; nothing where there is no such table. Raises ServerSaid."""
+async def _ask(pool: Pool, sql: str) -> Rows:
+    """What a database answers; nothing where it has no such table. Raises ServerSaid."""
     visit = Visit(pool)
     server = await visit.lease()
     try:
@@ -87,10 +108,14 @@ async def _ask(pool: Pool, sql: str) -> Iterable[str]:
         raise
     visit.leave()
     if answer.error is None:
-        return [row[0].decode() for row in answer.rows if row and row[0] is not None]
+        return [(_text(value), _text(owner)) for value, owner in answer.rows if owner is not None]
     if answer.error.get("C") == _NO_SUCH_TABLE:
-        return ()
+        return []
     raise ServerSaid(answer.error)
+
+
+def _text(cell: bytes | None) -> str:
+    return (cell or b"").decode()
 
 
 def _quoted(name: str) -> str:

@@ -129,8 +129,10 @@ class RoamingSession(ScatteringSession):
                 known = await context.look_up(self.login, needed.owner)
                 peek.learn(grants=known.grants, owner=known.owner)
             else:
-                found = await context.parents.find(needed.key, context.snapshot, context.pools)
-                peek.learn(parent=(needed.key, found))
+                keys = (needed.key, *needed.others)
+                found = await context.parents.find(keys, context.snapshot, context.pools)
+                for each in found.items():
+                    peek.learn(parent=each)
         except GatewayError as error:
             self._task = None
             otherwise(error)
