@@ -76,6 +76,12 @@ class TooManyClients(GatewayError):
     fatal = True
 
 
+class RateExceeded(GatewayError):
+    """An owner or login sends more statements per second than the settings allow."""
+
+    sqlstate = "53R01"
+
+
 class PoolExhausted(GatewayError):
     """No server connection came free in time, or the queue for one is full."""
 

@@ -61,13 +61,14 @@ def owner_of(owner_id: str, rows: Sequence[Row]) -> Owner | None:
     if _text("id", _column(row, "id")) != owner_id:
         raise MalformedRow("the row found is another owner's")
     shard = _column(row, "shard")
-    agency = row.get("agency")
+    agency, plan = row.get("agency"), row.get("plan")
     return Owner(
         id=owner_id,
         industry=_text("industry", _column(row, "industry")),
         shard=None if shard is None else _text("shard", shard),
         epoch=_count("epoch", _column(row, "epoch")),
         agency=None if agency is None else _text("agency", agency),
+        plan=None if plan is None else _text("plan", plan),
     )
 
 

@@ -41,6 +41,21 @@ _PAUSE_WITHOUT_DESCRIPTORS_S = 0.2
 
 
 @dataclass(slots=True)
+class Deadline:
+    """When a login must be over: ``seconds`` after the connect."""
+
+    timeout: asyncio.Timeout
+    seconds: float
+
+    def allow(self, seconds: float) -> None:
+        """Another time, from the connect too."""
+        until = self.timeout.when()
+        if until is not None:
+            self.timeout.reschedule(until - self.seconds + seconds)
+            self.seconds = seconds
+
+
+@dataclass(slots=True)
 class Arrival:
     """A client that has sent its startup or cancel request."""
 
@@ -48,6 +63,7 @@ class Arrival:
     request: StartupMessage | CancelRequest
     peer: str
     tls: ssl.SSLObject | None
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,7 @@ class Listener:
         stream: MessageStream | None = None
         handed_over = False
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self.timeout_s) as deadline:
                 _tune(sock)
                 direct = await _begins_with_tls(self._loop, sock)
                 stream, tls = await self._greet(sock, direct)
@@ -160,7 +176,8 @@ class Listener:
                 request = await _request(stream)
                 if isinstance(request, StartupMessage):
                     self._require_tls(tls)
-                await self._on_arrival(Arrival(stream, request, peer, tls))
+                until = Deadline(deadline, self.timeout_s)
+                await self._on_arrival(Arrival(stream, request, peer, tls, until))
                 handed_over = True
         except NoPacket as error:
             _log.info("client %s: %s", peer, error.message)
@@ -172,7 +189,7 @@ class Listener:
                 with suppress(OSError):
                     sock.send(messages.error_response(error, fatal=True))
         except TimeoutError:
-            _log.info("client %s did not finish its login in %g s", peer, self.timeout_s)
+            _log.info("client %s did not finish its login in time", peer)
             if stream is not None:
                 late = QueryCanceled("canceling authentication due to timeout")
                 stream.write(messages.error_response(late, fatal=True))

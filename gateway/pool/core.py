@@ -1,7 +1,8 @@
 """One pool's decisions: who gets a server, when to open one, which to give up. No I/O, no clock.
 
-A server is in exactly one state; `_move` is the only way from one to the next, so that the count
-that the bound is checked against can't drift. Whoever calls does the I/O afterwards.
+A server is in exactly one state, as the key of one dictionary, so that the count that the bound is
+checked against can't drift. Who waits is next when `FairQueue` says so. Whoever calls does the I/O
+afterwards.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Hashable
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from gateway.errors import PoolExhausted
+from gateway.pool.fairness import NOBODY, FairQueue, Meter, Tenant, Turn
 
 S = TypeVar("S", bound=Hashable)
 W = TypeVar("W", bound=Hashable)
+
+_Held = Tenant | Turn | None
+"""Who has a server: after a wait or with bounds, a turn; else a tenant; nobody while it is idle."""
 
 
 class ServerState(StrEnum):
@@ -33,26 +37,59 @@ class PoolCore(Generic[S, W]):
     """
 
     __slots__ = (
+        "_maximum",
+        "_reserve",
         "_servers",
-        "maximum",
+        "fair",
         "minimum",
         "opening",
         "outside",
-        "queue",
         "queue_max",
         "retired",
     )
 
     def __init__(self, minimum: int, maximum: int, queue_max: int) -> None:
         self.minimum = minimum
-        self.maximum = maximum
         self.queue_max = queue_max
         self.opening = 0
         self.outside = 0
         """Connections that count against the bound but are nobody's to lease."""
         self.retired = False
-        self.queue: OrderedDict[W, float] = OrderedDict()
-        self._servers: dict[ServerState, dict[S, None]] = {state: {} for state in ServerState}
+        self.fair: FairQueue[W] = FairQueue()
+        self._maximum = maximum
+        self._reserve = 0
+        self._servers: dict[ServerState, dict[S, _Held]] = {state: {} for state in ServerState}
+
+    # --- bounds ---
+
+    @property
+    def maximum(self) -> int:
+        """Servers at most."""
+        return self._maximum
+
+    @maximum.setter
+    def maximum(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._bound_everybody()
+
+    @property
+    def reserve(self) -> int:
+        """How many of ``maximum`` are for operators only; one is everybody's in any case."""
+        return self._reserve
+
+    @reserve.setter
+    def reserve(self, reserve: int) -> None:
+        self._reserve = reserve
+        self._bound_everybody()
+
+    def _bound_everybody(self) -> None:
+        fair = self.fair
+        if not self._reserve and fair.everybody is None:
+            return
+        others = max(1, self._maximum - self._reserve)
+        if fair.everybody is None:
+            fair.everybody = Meter(others)
+        fair.rebound(fair.everybody, others)
 
     # --- figures ---
 
@@ -63,6 +100,18 @@ class PoolCore(Generic[S, W]):
     def servers(self, state: ServerState) -> list[S]:
         """The servers in ``state``, longest there first."""
         return list(self._servers[state])
+
+    @property
+    def queue(self) -> OrderedDict[W, float]:
+        """Everybody who waits, as they came, and since when."""
+        return self.fair.since
+
+    def tenant(self, server: S) -> Tenant:
+        """For whom a busy server works."""
+        held = self._servers[ServerState.BUSY][server]
+        if isinstance(held, Turn):
+            return held.tenant
+        return held if held is not None else NOBODY
 
     @property
     def in_use(self) -> int:
@@ -86,52 +135,47 @@ class PoolCore(Generic[S, W]):
 
     # --- clients ---
 
-    def checkout(self, preferred: S | None = None) -> S | None:
+    def checkout(
+        self, preferred: S | None = None, tenant: Tenant = NOBODY, now: float = 0.0
+    ) -> S | None:
         """The preferred server if it is idle, else the idle one used last; now it is busy.
 
-        None when all are taken; who waits then is served by `settle`, so none is idle meanwhile.
+        None when all are taken, or the tenant may not have one more; who waits then is served by
+        `settle` or `serve_idle`, so none is idle beside somebody who may have it.
         """
         idle = self._servers[ServerState.IDLE]
         if not idle:
             return None
+        held: Tenant | Turn | None = tenant
+        if tenant.bounds or self.fair.everybody is not None:
+            held = self.fair.begin(tenant, now)
+            if held is None:
+                return None
         server = preferred if preferred in idle else next(reversed(idle))
-        self._move(server, ServerState.IDLE, ServerState.BUSY)
+        del idle[server]
+        self._servers[ServerState.BUSY][server] = held
         return server
 
-    def enqueue(self, waiter: W, now: float) -> None:
-        """Wait for a server, behind all others. Raises PoolExhausted when the queue is full.
+    def enqueue(self, waiter: W, now: float, tenant: Tenant = NOBODY) -> None:
+        """Wait for a server. Raises PoolExhausted when the queue is full.
 
         ``now``, in seconds, never goes back.
         """
-        if len(self.queue) >= self.queue_max:
-            raise PoolExhausted(
-                f"too many clients wait for a database connection ({self.queue_max})",
-                hint="Raise pool.max or pool.queue_max, or send less at a time.",
-            )
-        self.queue[waiter] = now
+        self.fair.add(waiter, tenant, now, self.queue_max - len(self.fair))
 
     def retire(self) -> list[W]:
         """Take nobody any more; those who wait are out, in order, to be sent elsewhere."""
         self.retired = True
         self.minimum = 0
-        waiters = list(self.queue)
-        self.queue.clear()
-        return waiters
+        return self.fair.clear()
 
     def leave(self, waiter: W) -> bool:
         """Stop waiting; False when the waiter wasn't in the queue."""
-        return self.queue.pop(waiter, None) is not None
+        return self.fair.leave(waiter)
 
     def overdue(self, before: float) -> list[W]:
         """Waiters that came at ``before`` or earlier, taken out of the queue."""
-        late: list[W] = []
-        while self.queue:
-            waiter, since = next(iter(self.queue.items()))
-            if since > before:
-                break
-            self.queue.popitem(last=False)
-            late.append(waiter)
-        return late
+        return self.fair.overdue(before)
 
     # --- servers ---
 
@@ -140,7 +184,7 @@ class PoolCore(Generic[S, W]):
         if self.retired:
             return 0
         room = self.maximum - self.total
-        wanted = max(len(self.queue), self.minimum - self.live) - self.opening
+        wanted = max(self.fair.ready, self.minimum - self.live) - self.opening
         return max(0, min(room, wanted))
 
     def opened(self, server: S) -> None:
@@ -148,32 +192,52 @@ class PoolCore(Generic[S, W]):
         self.opening -= 1
         self._servers[ServerState.BUSY][server] = None
 
-    def settle(self, server: S, state: ServerState) -> W | None:
-        """A server in ``state`` came free: the waiter it now belongs to, or None and it is idle."""
-        if self.queue:
-            waiter, _ = self.queue.popitem(last=False)
-            self._move(server, state, ServerState.BUSY)
-            return waiter
-        self._move(server, state, ServerState.IDLE)
-        return None
+    def settle(self, server: S, state: ServerState, now: float = 0.0) -> tuple[W, float] | None:
+        """A server in ``state`` came free: who has it now, and since when they waited.
+
+        None when nobody does, and it is idle. More may be idle that others may have now: see
+        `serve_idle`.
+        """
+        self._end(self._servers[state].pop(server), now)
+        return self._serve(server, now)
+
+    def serve_idle(self, now: float) -> tuple[S, W, float] | None:
+        """Somebody may have an idle server now that no bound keeps back any more."""
+        idle = self._servers[ServerState.IDLE]
+        if not idle or not self.fair.ready:
+            return None
+        server = next(reversed(idle))
+        del idle[server]
+        served = self._serve(server, now)
+        return None if served is None else (server, *served)
+
+    def _serve(self, server: S, now: float) -> tuple[W, float] | None:
+        served = self.fair.next(now) if self.fair.ready else None
+        if served is None:
+            self._servers[ServerState.IDLE][server] = None
+            return None
+        waiter, since, turn = served
+        self._servers[ServerState.BUSY][server] = turn
+        return waiter, since
 
     def to_cleaning(self, server: S) -> None:
-        """A used server is being brought back to its first state."""
-        self._move(server, ServerState.BUSY, ServerState.CLEANING)
+        """A used server is being brought back to its first state, on its user's account."""
+        held = self._servers[ServerState.BUSY].pop(server)
+        self._servers[ServerState.CLEANING][server] = held
 
-    def to_closing(self, server: S) -> None:
+    def to_closing(self, server: S, now: float = 0.0) -> None:
         """A server is being closed, from whatever state; it counts until `gone`.
 
         One that has gone already stays so.
         """
-        if self.gone(server):
+        if self.gone(server, now):
             self._servers[ServerState.CLOSING][server] = None
 
-    def gone(self, server: S) -> bool:
+    def gone(self, server: S, now: float = 0.0) -> bool:
         """Its connection has ended; False when the pool did not know the server."""
         for servers in self._servers.values():
             if server in servers:
-                del servers[server]
+                self._end(servers.pop(server), now)
                 return True
         return False
 
@@ -181,6 +245,7 @@ class PoolCore(Generic[S, W]):
         """Idle servers to close so that a lowered bound is met."""
         return min(self.count(ServerState.IDLE), self.excess)
 
-    def _move(self, server: S, before: ServerState, after: ServerState) -> None:
-        del self._servers[before][server]
-        self._servers[after][server] = None
+    def _end(self, held: _Held, now: float) -> None:
+        """Whoever had a server has it no more."""
+        if held is not None and (self.fair.ready or held.__class__ is Turn):
+            self.fair.end(held, now)

@@ -22,9 +22,11 @@ from gateway.errors import (
 from gateway.net.connect import send_cancel
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.fairness import NOBODY, Tenant
+from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
 from gateway.pool.prepared import Schema
-from gateway.pool.server import IDLE, ServerConnection
+from gateway.pool.server import ServerConnection
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
@@ -73,6 +75,7 @@ class PoolCounters:
     wait_us: int = 0
     timeouts: int = 0
     idle_transactions: int = 0
+    query_timeouts: int = 0
     unseen_changes: int = 0
     rejections: int = 0
     opened: int = 0
@@ -105,6 +108,7 @@ class Pool:
         self.core: PoolCore[ServerConnection, Waiter] = PoolCore(
             limits.min, limits.max, limits.queue_max
         )
+        self.core.reserve = limits.operator_reserve
         self.counters = PoolCounters()
         self.last_error = ""
         self.greeting: dict[bytes, bytes] = {}
@@ -124,23 +128,30 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[ServerConnection, float] = {}
         """When to give up on a server that is cleaned or closed, on the clock."""
-        self._resting: dict[ServerConnection, tuple[int, float]] = {}
-        """Servers seen idle in a transaction: after which turn, and since when."""
+        self._watch = Watch()
+        self._has_hurried = False
+        """Somebody came once who has times of his own for statements or transactions."""
 
     # --- clients ---
 
     def acquire(
-        self, waiter: Waiter, preferred: ServerConnection | None = None
+        self,
+        waiter: Waiter,
+        preferred: ServerConnection | None = None,
+        tenant: Tenant = NOBODY,
     ) -> ServerConnection | None:
         """A server at once, or None and ``waiter`` is told later. Raises PoolExhausted."""
-        server = self.core.checkout(preferred)
+        if tenant.hurried:
+            self._has_hurried = True
+        now = self._clock() if tenant.bounds else 0.0
+        server = self.core.checkout(preferred, tenant, now)
         if server is not None:
             self.counters.checkouts += 1
             return server
         if self.core.retired:
             raise ShuttingDown(f"the pool {self.name} is being closed")
         try:
-            self.core.enqueue(waiter, self._clock())
+            self.core.enqueue(waiter, self._clock(), tenant)
         except PoolExhausted:
             self.counters.rejections += 1
             raise
@@ -164,7 +175,7 @@ class Pool:
         elif self._unwanted(server):
             self._close(server)
         else:
-            self._settle(server, ServerState.BUSY)
+            self._settle(server, ServerState.BUSY, server.used_at)
 
     def abandon(self, server: ServerConnection, *, mid_message: bool, sync_due: bool) -> None:
         """The client left without an end: bring the server back to its first state, or close it.
@@ -240,7 +251,7 @@ class Pool:
         if self._unwanted(server):
             self._close(server)
         else:
-            self._settle(server, ServerState.CLEANING)
+            self._settle(server, ServerState.CLEANING, self._clock())
 
     def cleaning_goes_on(self, server: ServerConnection) -> None:
         """The running statement is over; what is left to do gets its own time."""
@@ -273,7 +284,9 @@ class Pool:
         self._refuse_overdue(now)
         self._close_stuck(now)
         self._close_old(now)
-        self._end_idle_transactions(now)
+        self._end_overstays(now)
+        self._serve_idle(now)
+        self.core.fair.rest(now, self.core.live)
         self._lend(now)
         self._ask_for_permits()
         self._permits.report()
@@ -293,6 +306,7 @@ class Pool:
         self._meet_bound()
         self._open_wanted()
 
+        self.core.reserve = limits.operator_reserve
     def _meet_bound(self) -> None:
         self.core.maximum = min(self.limits.max, self._permits.ceiling)
         for server in self.core.servers(ServerState.IDLE)[: self.core.surplus()]:
@@ -411,7 +425,7 @@ class Pool:
         if self.core.retired:
             self._close(server)
         else:
-            self._settle(server, ServerState.BUSY)
+            self._settle(server, ServerState.BUSY, self._clock())
 
     def _open_failed(self, error: ConnectFailed, began: float) -> None:
         self.counters.open_failures += 1
@@ -435,14 +449,22 @@ class Pool:
 
     # --- what becomes of a server ---
 
-    def _settle(self, server: ServerConnection, state: ServerState) -> None:
-        queued_at = next(iter(self.core.queue.values()), None)
-        waiter = self.core.settle(server, state)
-        if waiter is not None:
-            assert queued_at is not None
-            self.counters.checkouts += 1
-            self.counters.wait_us += int((self._clock() - queued_at) * 1e6)
-            waiter.granted(server)
+    def _settle(self, server: ServerConnection, state: ServerState, now: float) -> None:
+        served = self.core.settle(server, state, now)
+        if served is not None:
+            self._grant(server, *served, now)
+        if self.core.fair.ready:
+            self._serve_idle(now)
+
+    def _serve_idle(self, now: float) -> None:
+        """Those whom a bound kept back until now."""
+        while (served := self.core.serve_idle(now)) is not None:
+            self._grant(*served, now)
+
+    def _grant(self, server: ServerConnection, waiter: Waiter, since: float, now: float) -> None:
+        self.counters.checkouts += 1
+        self.counters.wait_us += int((now - since) * 1e6)
+        waiter.granted(server)
 
     def _unwanted(self, server: ServerConnection) -> bool:
         if self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at:
@@ -456,8 +478,9 @@ class Pool:
         return min(self._permits.lend, over) > closing and not self.core.queue
 
     def _close(self, server: ServerConnection) -> None:
-        self.core.to_closing(server)
-        self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
+        now = self._clock()
+        self.core.to_closing(server, now)
+        self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
         server.close()
 
     async def _close_and_wait(self, server: ServerConnection) -> None:
@@ -478,7 +501,7 @@ class Pool:
             _log.warning("%s: lost server %d: %s", self.name, server.pid, self.last_error)
         self._deadlines.pop(server, None)
         self.notifiers.pop(server.pid, None)
-        self.core.gone(server)
+        self.core.gone(server, self._clock())
         self._permits.gone(server.pid)
         self._open_wanted()
 
@@ -502,8 +525,7 @@ class Pool:
     # --- time ---
 
     def _refuse_overdue(self, now: float) -> None:
-        wait_s = self.limits.queue_timeout_ms / 1000
-        for waiter in self.core.overdue(now - wait_s):
+        for waiter, wait_s in self.core.fair.expired(self.limits.queue_timeout_ms / 1000, now):
             self.counters.timeouts += 1
             cause = f" Last error: {self.last_error}" if self._failures else ""
             waiter.refused(
@@ -534,29 +556,31 @@ class Pool:
                 self._close(server)
                 spare -= 1
 
-    def _end_idle_transactions(self, now: float) -> None:
-        timeout_s = self.limits.idle_transaction_timeout_s
-        if not timeout_s:
+    def _end_overstays(self, now: float) -> None:
+        """Cancel statements that run too long; end clients that leave transactions idle."""
+        limits = self.limits
+        allowed = Allowed(limits.query_timeout_ms / 1000, limits.idle_transaction_timeout_s)
+        if not (allowed.query_s or allowed.idle_transaction_s or self._has_hurried):
             return
-        resting: dict[ServerConnection, tuple[int, float]] = {}
-        for server in self.core.servers(ServerState.BUSY):
-            if server.status == IDLE or not server.replies.idle:
-                continue
-            turns, since = self._resting.get(server, (-1, now))
-            since = since if turns == server.turns else now
-            resting[server] = (server.turns, since)
-            if now - since >= timeout_s and server.client is not None:
+        busy = self.core.servers(ServerState.BUSY)
+        for server, what, limit_s in self._watch.look(busy, self.core.tenant, allowed, now):
+            if what is Overstay.QUERY:
+                self.counters.query_timeouts += 1
+                server.timed_out_s = limit_s
+                self.cancel(server)
+            elif server.client is not None:
                 self.counters.idle_transactions += 1
-                server.client.end(
-                    IdleInTransaction(
-                        "terminating connection due to idle-in-transaction timeout",
-                        hint=f"pool.idle_transaction_timeout_s is {timeout_s:g}.",
-                    )
-                )
-        self._resting = resting
+                server.client.end(_idle_too_long(limit_s))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _idle_too_long(limit_s: float) -> IdleInTransaction:
+    return IdleInTransaction(
+        "terminating connection due to idle-in-transaction timeout",
+        hint=f"idle_transaction_timeout_s is {limit_s:g}.",
+    )

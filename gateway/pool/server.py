@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
+from gateway.errors import GatewayError, ProtocolViolation, QueryCanceled, ServerUnavailable
 from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
@@ -115,7 +115,7 @@ class Answer:
     """Of the ErrorResponse, as it came."""
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection:
     """A PostgreSQL connection after its login."""
 
     __slots__ = (
@@ -149,6 +149,7 @@ class ServerConnection(asyncio.Protocol):
         "stamp",
         "status",
         "tainted",
+        "timed_out_s",
         "transport",
         "turns",
         "unnamed",
@@ -195,6 +196,8 @@ class ServerConnection(asyncio.Protocol):
         """Its client has left in it what no cleaning takes away: only its process's end does."""
         self.pinned = False
         """Its client keeps it between transactions, for what the session holds."""
+        self.timed_out_s = 0.0
+        """The running statement is being cancelled for it took longer than this; else 0."""
         self.turns = 0
         """How often everything owed had been answered."""
         self.cancels = 0
@@ -426,6 +429,12 @@ class ServerConnection(asyncio.Protocol):
                     self._forward(instead, 0, len(instead))
                 start = following
                 self._observe(tag, data, pos, following)
+            elif tag == _E and self.timed_out_s:
+                self._forward(data, start, pos)
+                start = following
+                error = _timed_out(data[pos:following], self.timed_out_s)
+                self._forward(error, 0, len(error))
+                self._observe(tag, data, pos, following)
             elif tag == _E and head is not None and (head.renamed is not None or head.error):
                 self._forward(data, start, pos)
                 start = following
@@ -491,6 +500,7 @@ class ServerConnection(asyncio.Protocol):
     def _ready(self) -> None:
         self.turns += 1
         self.spoke = False
+        self.timed_out_s = 0.0
         self.prepared.all_answered()
         if self.client is not None:
             self.client.server_ready(self.status)
@@ -574,6 +584,17 @@ class ServerConnection(asyncio.Protocol):
         raise ProtocolViolation(f"the server sent a message of type 0x{tag:02x} after its login")
 
 
+def _timed_out(message: bytes, limit_s: float) -> bytes:
+    """The same ErrorResponse, or what the client is told when it is the gateway's own cancel."""
+    if _CANCELED not in message:
+        return message
+    error = QueryCanceled(
+        "canceling statement due to query timeout",
+        hint=f"The gateway's query_timeout_ms for it is {limit_s * 1000:g}.",
+    )
+    return messages.error_response(error, fatal=False)
+
+
 def _is_consequence(body: bytes) -> bool:
     """Whether an error says no more than that something before it has failed."""
     return messages.read_fields(body).get("C") in _CONSEQUENCES
@@ -621,6 +642,7 @@ _CONSEQUENCES = frozenset(["26000", "25P02"])
 _NOBODY, _SEVERAL = 0, -1
 
 _FORGET_STAMP = frozenset([b"DISCARD ALL\0", b"RESET\0"])
+_CANCELED = b"\0C57014\0"
 _STALE = b"\0CRG001\0"
 """In an ErrorResponse: the work was stamped with an epoch that is over (decisions/0004)."""
 
@@ -647,6 +669,6 @@ _KNOWN: dict[bytes, Callable[[ServerConnection, int, bytes], None]] = {
     b"n": ServerConnection._on_description,
     b"G": ServerConnection._on_copy_in,
     b"W": ServerConnection._on_copy_both,
-    **{bytes([tag]): ServerConnection._on_other for tag in b"ADNHdctV"},
+    **{bytes([tag]): ServerConnection._on_other for tag in tuple(b"ADNHdctV")},
 }
 _OBSERVERS = tuple(_KNOWN.get(bytes([tag]), ServerConnection._on_unexpected) for tag in range(256))

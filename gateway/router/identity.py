@@ -39,7 +39,7 @@ class Owner:
     """Where a tenant lives: its industry, and its shard when a placement row says so.
 
     ``epoch`` grows with every change of the place. ``agency`` is the id, as text, of the agency
-    that looks after the owner.
+    that looks after the owner; ``plan`` what it has subscribed to.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Owner:
     shard: str | None = None
     epoch: int = 0
     agency: str | None = None
+    plan: str | None = None
 
 
 class Scope(StrEnum):

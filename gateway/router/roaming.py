@@ -197,7 +197,8 @@ def _of_owners(
     if len(homes) > 1:
         return Route(shard, shard.primary, reason)
     only = known.owner(first)
-    return Route(shard, shard.primary, reason, first, only.epoch if only is not None else 0)
+    assert only is not None
+    return Route(shard, shard.primary, reason, first, only.epoch, only.plan)
 
 
 def _without_owner(

@@ -38,6 +38,8 @@ class Route:
     owner: str | None = None
     epoch: int = 0
     """Of the owner's place, as the directory knew it."""
+    plan: str | None = None
+    """What the owner has subscribed to: its weight among others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _home(snapshot: Snapshot, owner: Owner, reason: str) -> Outcome:
     if shard is None:
         return Reject(outside_topology(owner))
     placed = "placement" if owner.shard is not None else "hash slot"
-    return Route(shard, shard.primary, f"{reason}, by {placed}", owner.id, owner.epoch)
+    return Route(shard, shard.primary, f"{reason}, by {placed}", owner.id, owner.epoch, owner.plan)
 
 
 def outside_topology(owner: Owner) -> UnknownOwner:

@@ -37,6 +37,7 @@ from gateway.router.route import (
     route,
 )
 from gateway.router.topology import Snapshot
+from gateway.session.allowance import UNLIMITED
 from gateway.session.context import Context
 from gateway.session.gate import Gate, Stop
 from gateway.session.guard import Guard
@@ -81,7 +82,7 @@ class _Routed(NamedTuple):
     route: Route
 
 
-class ClientSession(asyncio.Protocol):
+class ClientSession:
     """A client after its login; `start` begins its traffic."""
 
     def __init__(
@@ -137,6 +138,11 @@ class ClientSession(asyncio.Protocol):
         self._outbound.translator = Translator(
             context.statements, context.settings.pool.client_statements_max, self._outbound.heed
         )
+        self._allowance = UNLIMITED
+        self._allowed_for: Route | None = None
+        """Where the allowance holds."""
+        self._turns_before = 0
+        """The server's, when it became ours."""
         self._preferred: ServerConnection | None = None
         """The server that knows sequences we drew from, or what we prepared by SQL."""
         self._input_held = False
@@ -225,6 +231,8 @@ class ClientSession(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """No server is ours any more."""
+        if self._allowance.buckets and self.server is not None:
+            self._allowance.take(max(0, self.server.turns - self._turns_before - 1))
         self.server = None
 
     def _stop_seeking(self) -> None:
@@ -350,7 +358,12 @@ class ClientSession(asyncio.Protocol):
         operator = self.login.kind is LoginKind.OPERATOR
         self._pool = self._context.pools.get(target.endpoint, operator=operator)
         try:
-            server = self._pool.acquire(self, self._preferred)
+            if (served := self._allowed_for) is None or not _same_place(served, target):
+                self._allowance = self._context.budgets.allowance(self.login, target)
+                self._allowed_for = target
+            if self._allowance.buckets:
+                self._allowance.take_one(self._context.clock())
+            server = self._pool.acquire(self, self._preferred, self._allowance.tenant)
         except GatewayError as error:
             self._refuse_unit(error)
             return
@@ -364,6 +377,7 @@ class ClientSession(asyncio.Protocol):
         self.server = server
         self._outbound.sent = False
         self._first_unit = True
+        self._turns_before = server.turns
         server.link(self, self.number)
         statements_max = self._context.settings.pool.server_statements_max
         self._outbound.preamble = close_surplus(server, statements_max)
@@ -777,6 +791,11 @@ class ClientSession(asyncio.Protocol):
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
+
+
+def _same_place(one: Route, other: Route) -> bool:
+    """Whether two routes are one owner's to one shard of one snapshot, under one plan."""
+    return one.owner == other.owner and one.shard is other.shard and one.plan == other.plan
 
 
 def _moved(target: Route) -> StaleEpoch:

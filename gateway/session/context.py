@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.clock import Clock
+from gateway.clock import Clock, monotonic
 from gateway.directory.directory import Directory
 from gateway.health.state import Health
 from gateway.pool.pools import Pools
@@ -14,6 +14,7 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Known, owner_not_found
 from gateway.router.tables import TableMap
 from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.allowance import Budgets
 from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.registry import Registry
@@ -62,6 +63,7 @@ class Context:
     counters: Counters = field(default_factory=Counters)
 
     def outstanding(self, endpoint: Endpoint) -> int:
+    budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
         """Requests of this worker that an endpoint has not answered, those that wait for it too."""
         return self.pools.outstanding(endpoint)
 

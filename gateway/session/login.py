@@ -27,7 +27,6 @@ from gateway.protocol import messages
 from gateway.protocol.startup import NEWEST, StartupMessage, split_options, unknown_options
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked, NeedOwner, Reject, Route, route
-from gateway.router.topology import Endpoint
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
@@ -94,6 +93,8 @@ class Doorkeeper:
         tls = self._context.settings.listen.tls
         self._binding = own_binding(tls.certificate_file) if tls.certificate_file else None
         self._authenticator = Authenticator(
+        self._context.budgets.configure(self._context.settings)
+        self._context.registry.on_remove = self._context.budgets.leave
             self._context.settings.auth, self._context.directory, self._context.mock_secret
         )
         self._hellos.clear()
@@ -122,6 +123,9 @@ class Doorkeeper:
         if login.kind is not LoginKind.OPERATOR:
             self._require_room(0)
         asked, settings = _wishes(startup)
+        allowed_s = self._context.budgets.login_timeout_s(login, asked.owner or login.owner)
+        if allowed_s is not None and arrival.deadline is not None:
+            arrival.deadline.allow(allowed_s)
         return Admission(arrival, startup, login, asked, settings)
 
     def _require_room(self, reserve: int) -> None:
@@ -139,12 +143,19 @@ class Doorkeeper:
         if "replication" in admission.startup.parameters:
             await self._open_passthrough(admission)
             return
-        hello = await self._hello(admission)
+        home = await self._home(admission)
+        hello = await self._hello(admission, home)
         parameters = dict(hello.parameters)
-        arrival = admission.arrival
+        arrival, login = admission.arrival, admission.login
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
         session = _SESSIONS[admission.login.kind](
+        owner = admission.asked.owner or login.owner
+        try:
+            self._context.budgets.seat(number, login, owner, home.shard.industry)
+        except TooManyClients:
+            self._context.counters.rejected_clients += 1
+            raise
             self._context,
             arrival.stream.transport,
             admission.login,
@@ -158,7 +169,12 @@ class Doorkeeper:
         )
         arrival.stream.write(_welcome(parameters, number, secret))
         self._context.counters.logins += 1
-        session.start(arrival.stream.hand_over(session))
+        try:
+            rest = arrival.stream.hand_over(session)
+        except OSError:
+            self._context.budgets.leave(number)
+            raise
+        session.start(rest)
 
     async def _open_passthrough(self, admission: Admission) -> None:
         """A replication connection: one to one, for operators."""
@@ -168,7 +184,8 @@ class Doorkeeper:
                 "replication connections are for operator logins only",
                 hint="Log in as an operator and name a database.",
             )
-        pool = self._context.pools.get(await self._home(admission), operator=True)
+        home = await self._home(admission)
+        pool = self._context.pools.get(home.endpoint, operator=True)
         wanted = admission.startup.parameters
         startup = {name: wanted[name] for name in wanted if name not in _IDENTITY}
         server = await pool.open_outside(startup)
@@ -196,10 +213,9 @@ class Doorkeeper:
 
     # --- what the server would report ---
 
-    async def _hello(self, admission: Admission) -> Hello:
-        endpoint = await self._home(admission)
+    async def _hello(self, admission: Admission, home: Route) -> Hello:
         operator = admission.login.kind is LoginKind.OPERATOR
-        pool = self._context.pools.get(endpoint, operator=operator)
+        pool = self._context.pools.get(home.endpoint, operator=operator)
         key = (pool.name, admission.settings)
         known = self._hellos.get(key)
         if known is None:
@@ -207,17 +223,17 @@ class Doorkeeper:
             self._hellos[key] = known
         return known
 
-    async def _home(self, admission: Admission) -> Endpoint:
+    async def _home(self, admission: Admission) -> Route:
         """Where the client's statements will go; the meta database while that isn't known."""
         context = self._context
         if admission.login.kind is LoginKind.SERVICE and admission.asked.owner is None:
-            return context.snapshot.meta.primary
+            return Route(context.snapshot.meta, context.snapshot.meta.primary, "not known yet")
         outcome = route(context.snapshot, admission.login, admission.asked)
         if isinstance(outcome, NeedOwner):
             known = await context.look_up(admission.login, outcome.owner)
             outcome = route(context.snapshot, admission.login, admission.asked, known)
         if isinstance(outcome, Route):
-            return outcome.endpoint
+            return outcome
         assert isinstance(outcome, Reject)
         raise outcome.error
 

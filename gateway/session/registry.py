@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gateway.errors import GatewayError, ShuttingDown
@@ -42,6 +42,8 @@ class Registry:
         self._numbers = Numbers() if worker is None else Numbers(worker, NUMBERS_STEP)
         self._census = census or Census.private()
         self._sessions: dict[int, Registered] = {}
+        self.on_remove: Callable[[int], None] | None = None
+        """Who is told of the number of a session that has ended."""
 
     def new_key(self, minor: int) -> tuple[int, bytes]:
         """A number no living session has, and a secret of the length the protocol allows."""
@@ -59,6 +61,8 @@ class Registry:
         """The session has ended."""
         self._sessions.pop(session.number, None)
         self._census.note(len(self._sessions))
+        if self.on_remove is not None:
+            self.on_remove(session.number)
 
     def find(self, number: int, secret: bytes) -> Registered | None:
         """Whose key this is; None when it is nobody's."""

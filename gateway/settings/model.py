@@ -48,6 +48,11 @@ def _usable_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _as_text(value: object) -> object:
+    """An owner's id that YAML reads as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 WORKERS_MAX = 63
 """Workers of one gateway; a client's number has room for so many."""
 
@@ -55,9 +60,16 @@ AUTO = 0
 """``workers: auto``."""
 
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+MillisecondsOrNever = Annotated[int, Field(ge=0, le=86_400_000)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+SecondsOrNever = Annotated[float, Field(ge=0, le=31_536_000)]
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
+Weight = Annotated[float, Field(gt=0, le=1000)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+PlanName = Annotated[str, Field(min_length=1, max_length=255)]
+OwnerId = Annotated[str, Field(min_length=1, max_length=255), BeforeValidator(_as_text)]
+LoginName = Annotated[str, Field(min_length=1, max_length=255)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_usable_url)]
 WorkerCount = Annotated[
     int,
@@ -203,9 +215,9 @@ class Directory(Section):
         " (seconds since 1970 UTC or null), disabled.",
     )
     owner_query: str = Field(
-        "SELECT id, industry, shard, epoch, agency FROM gateway.owner WHERE id = $1",
+        "SELECT * FROM gateway.owner WHERE id = $1",
         description="Finds an owner by id ($1, text): id, industry, shard (or null), epoch and, for"
-        " grants to agencies, agency (may be left out).",
+        " grants to agencies, agency and, for weights, plan (both may be left out).",
     )
     connections_max: int = Field(4, ge=1, le=100, description="Connections to the meta database.")
     cache_entries_max: int = Field(200_000, ge=1, description="Logins and owners kept, each.")
@@ -246,6 +258,15 @@ class PoolLimits(Section):
 class Pool(Section):
     """Server connections, per endpoint, database and role. Industries may override."""
 
+    query_timeout_ms: MillisecondsOrNever | None = Field(
+        None, description="In place of `pool.query_timeout_ms`."
+    )
+    idle_transaction_timeout_s: SecondsOrNever | None = Field(
+        None, description="In place of `pool.idle_transaction_timeout_s`."
+    )
+    operator_reserve: int | None = Field(
+        None, ge=0, le=10_000, description="In place of `pool.operator_reserve`."
+    )
     mode: PoolMode = Field(
         PoolMode.TRANSACTION,
         description="transaction: a server per transaction; session: per client.",
@@ -276,11 +297,20 @@ class Pool(Section):
     clean_timeout_ms: Milliseconds = Field(
         5000, description="Longest cleaning of a used connection; then it is closed."
     )
-    idle_transaction_timeout_s: float = Field(
+    query_timeout_ms: MillisecondsOrNever = Field(
+        0,
+        description="A statement that runs for longer is cancelled: 57014; 0: never. Looked at ten"
+        " times a second.",
+    )
+    idle_transaction_timeout_s: SecondsOrNever = Field(
+        0, description="A transaction idle for longer ends its client with 25P03; 0: never."
+    )
+    operator_reserve: int = Field(
         0,
         ge=0,
-        le=31_536_000,
-        description="A transaction idle for longer ends its client with 25P03; 0: never.",
+        le=10_000,
+        description="How many of max only operators may use, so that one always gets in; one is"
+        " everybody's in any case.",
     )
     pinned_max: int | None = Field(
         None,
@@ -354,6 +384,76 @@ class RoleCredentials(Section):
 
     user: str = Field(min_length=1, description="Database role.")
     password: SecretStr = Field(SecretStr(""), description="Its password; empty for none.")
+class Fairness(Section):
+    """How much of the server time that is wanted each owner gets: docs/fairness.md."""
+
+    plans: dict[PlanName, Weight] = Field(
+        default_factory=dict,
+        description="Weights by plan, the owner's `plan` in `directory.owner_query`; 1 for all"
+        " others. Twice the weight gets twice the time.",
+    )
+
+
+class Limits(Section):
+    """What an owner, a login or an industry may use. What is left out is not limited here."""
+
+    clients: int | None = Field(
+        None, ge=0, description="Clients connected at a time; one more gets 53300."
+    )
+    servers: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Connections held of any one pool, which is statements at a time; who comes"
+        " then waits as for a full pool.",
+    )
+    rate: Rate | None = Field(
+        None, description="Statements, or batches up to a Sync, per second; too early gets 53R01."
+    )
+    burst: int | None = Field(
+        None,
+        ge=1,
+        description="Statements that may come at once after a rest; as many as in a second when"
+        " empty.",
+    )
+    queue_timeout_ms: Milliseconds | None = Field(
+        None, description="In place of `pool.queue_timeout_ms`."
+    )
+    query_timeout_ms: MillisecondsOrNever | None = Field(
+        None, description="In place of `pool.query_timeout_ms`."
+    )
+    idle_transaction_timeout_s: SecondsOrNever | None = Field(
+        None, description="In place of `pool.idle_transaction_timeout_s`."
+    )
+    login_timeout_s: Seconds | None = Field(
+        None, description="In place of `listen.login_timeout_s`; owners' and logins' only."
+    )
+
+
+class LimitSettings(Section):
+    """Who may use how much. All bounds that apply hold; of the times the first that is set.
+
+    An operator has the limits under its own name in `logins`, and no others.
+    """
+
+    owners: dict[OwnerId, Limits] = Field(
+        default_factory=dict, description="By owner's id; in place of `every_owner` altogether."
+    )
+    logins: dict[LoginName, Limits] = Field(
+        default_factory=dict, description="By login; in place of `every_login` altogether."
+    )
+    industries: dict[Name, Limits] = Field(
+        default_factory=dict,
+        description="By industry; its times are better set in `industries.<NAME>.pool`.",
+    )
+    every_owner: Limits = Field(
+        default_factory=Limits, description="Of each owner without limits of its own."
+    )
+    every_login: Limits = Field(
+        default_factory=Limits, description="Of each login without limits of its own."
+    )
+
+
 
 
 class ShardSettings(Section):
@@ -529,6 +629,12 @@ class Settings(Section):
     )
     hub: HubSettings | None = Field(
         None, description="Database over all industries, for operators; none when empty."
+    )
+    fairness: Fairness = Field(
+        default_factory=Fairness, description="How owners share the connections."
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings, description="What owners, logins and industries may use."
     )
     industries: dict[Name, IndustrySettings] = Field(
         min_length=1,

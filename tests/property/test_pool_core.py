@@ -58,13 +58,13 @@ class PoolMachine(RuleBasedStateMachine):
             self.core.to_closing(server)
             self.put(server, ServerState.CLOSING)
             return
-        waiter = self.core.settle(server, state)
+        served = self.core.settle(server, state, self.now)
         if self.waiting:
-            first, _ = self.waiting.pop(0)
-            assert waiter == first, "first come, first served"
-            self.lend(server, first)
+            first = self.waiting.pop(0)
+            assert served == first, "first come, first served"
+            self.lend(server, first[0])
         else:
-            assert waiter is None
+            assert served is None
             self.put(server, ServerState.IDLE)
 
     # --- clients ---

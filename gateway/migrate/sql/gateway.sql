@@ -91,14 +91,26 @@ CREATE OR REPLACE TRIGGER gateway_epoch AFTER UPDATE ON "User"
 
 -- Owners as the router wants them. The index serves `WHERE id = $1` on the view.
 CREATE INDEX IF NOT EXISTS user_id_text_idx ON "User" (("id"::text));
-CREATE OR REPLACE VIEW gateway.owner AS
-    SELECT u."id"::text       AS id,
-           u."industry"::text AS industry,
-           p.shard            AS shard,
-           coalesce(p.epoch, 0) AS epoch,
-           to_jsonb(u) ->> 'agencyId' AS agency
-      FROM "User" u
-      LEFT JOIN gateway.placement p ON p.owner_id = u."id"::text;
+-- The plan comes from "UserSubscription" ("userId", "plan"), where there is one.
+DO $$
+DECLARE
+    subscribed boolean := 2 = (SELECT count(*) FROM pg_attribute
+        WHERE attrelid = to_regclass('"UserSubscription"') AND attname IN ('userId', 'plan'));
+BEGIN
+    EXECUTE 'CREATE OR REPLACE VIEW gateway.owner AS
+        SELECT u."id"::text       AS id,
+               u."industry"::text AS industry,
+               p.shard            AS shard,
+               coalesce(p.epoch, 0) AS epoch,
+               to_jsonb(u) ->> ''agencyId'' AS agency,
+               ' || CASE WHEN subscribed THEN
+              '(SELECT s."plan"::text FROM "UserSubscription" s WHERE s."userId" = u."id"
+                 ORDER BY (to_jsonb(s) ->> ''status'' = ''active'') DESC NULLS LAST LIMIT 1)'
+                       ELSE 'NULL::text' END || ' AS plan
+          FROM "User" u
+          LEFT JOIN gateway.placement p ON p.owner_id = u."id"::text';
+END
+$$;
 
 \ir slot.sql
 
@@ -173,6 +185,17 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gateway_directory') THEN
         CREATE ROLE gateway_directory NOLOGIN;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = to_regclass('"UserSubscription"') AND attname = 'userId') THEN
+        CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE
+            ON "UserSubscription"
+            FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'userId');
+    END IF;
+END
+$$;
+
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;

@@ -38,9 +38,9 @@ def test_a_freed_server_goes_to_who_came_first() -> None:
     core.checkout()
     core.enqueue("first", 1.0)
     core.enqueue("second", 2.0)
-    assert core.settle("a", ServerState.BUSY) == "first"
+    assert core.settle("a", ServerState.BUSY) == ("first", 1.0)
     assert core.servers(ServerState.BUSY) == ["a"]
-    assert core.settle("a", ServerState.BUSY) == "second"
+    assert core.settle("a", ServerState.BUSY) == ("second", 2.0)
     assert core.settle("a", ServerState.BUSY) is None
     assert core.servers(ServerState.IDLE) == ["a"]
 
@@ -52,7 +52,7 @@ def test_trap_waiter_leaves_at_handover() -> None:
     core.enqueue("leaves", 1.0)
     core.enqueue("stays", 2.0)
     assert core.leave("leaves")
-    assert core.settle("a", ServerState.BUSY) == "stays"
+    assert core.settle("a", ServerState.BUSY) == ("stays", 2.0)
     assert not core.leave("stays"), "it has the server: it must give it back, not just leave"
     assert core.settle("a", ServerState.BUSY) is None
     assert core.checkout() == "a"

@@ -1,0 +1,457 @@
+"""Whose turn it is for a server: by the server time that owners have used, not by who came first.
+
+Start-time fair queueing on real service time: an owner's next turn has a start tag on a virtual
+clock, and the least tag goes first. What a turn takes is guessed when it begins and put right when
+it ends. Only time for which somebody waits is counted: what nobody else wanted is free. The bound
+and its argument are in docs/fairness.md. Source: Goyal, Vin and Cheng, "Start-time Fair Queuing",
+SIGCOMM 1996.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from gateway.errors import PoolExhausted
+
+W = TypeVar("W", bound=Hashable)
+
+Bound = tuple[str, int]
+"""Whom a bound is for, such as ``owner 17``, and how many servers of a pool they may hold."""
+
+_FIRST_GUESS_S = 0.005
+"""What a turn takes, as long as none has ended."""
+CREDIT_S = 1.0
+"""How much server time an owner saves by not using any: its first turns go before others' of
+owners who have used their part."""
+_LATEST = 0.25
+"""How much the latest turn counts in the guess of the next one."""
+_QUEUE_PART = 4
+"""An owner may have so many times as many clients in the queue as there are places left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """For whom a client works: who pays for its server time, and what it is allowed."""
+
+    key: str = ""
+    """The owner's id, or the login's name where there is none. Fairness is between these."""
+    weight: float = 1.0
+    bounds: tuple[Bound, ...] = ()
+    """On the servers that it may hold, together with others of the same name."""
+    operator: bool = False
+    queue_timeout_s: float | None = None
+    """In place of the pool's; this one and those below."""
+    query_timeout_s: float | None = None
+    idle_transaction_timeout_s: float | None = None
+    hurried: bool = False
+    """Whether it has one of the last two."""
+
+
+NOBODY = Tenant(operator=True)
+"""The gateway itself, for operators as well: a login asks a server what it has to say."""
+
+
+class Meter:
+    """How many servers of a pool some clients hold together, and who waits because of that."""
+
+    __slots__ = ("__weakref__", "held", "maximum", "parked")
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
+        self.held = 0
+        self.parked: list[tuple[float, int, Account]] = []
+        """A heap, as that of the queue."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be held."""
+        return self.held >= self.maximum
+
+
+class Account:
+    """One owner in one pool: its clients that wait, and what it has used, on the virtual clock."""
+
+    __slots__ = (
+        "entry",
+        "finish",
+        "guess_s",
+        "held",
+        "key",
+        "meters",
+        "parked_at",
+        "tag",
+        "weight",
+    )
+
+    def __init__(self, key: Hashable, guess_s: float) -> None:
+        self.key = key
+        self.weight = 1.0
+        self.finish = -CREDIT_S
+        """When it has paid for what it used."""
+        self.guess_s = guess_s
+        self.held = 0
+        """Turns that have not ended."""
+        self.meters: tuple[Meter, ...] = ()
+        self.parked_at: Meter | None = None
+        self.tag = 0.0
+        self.entry = 0
+        """Number of its valid entry in the queue's heap, or in that of ``parked_at``; 0: none."""
+
+
+class Turn:
+    """A server that an account holds."""
+
+    __slots__ = ("account", "guess_s", "meters", "since", "tenant")
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        account: Account | None,
+        meters: tuple[Meter, ...],
+        guess_s: float,
+        since: float,
+    ) -> None:
+        self.tenant = tenant
+        self.account = account
+        self.meters = meters
+        self.guess_s = guess_s
+        self.since = since
+
+
+@dataclass(slots=True)
+class Wait:
+    """Where somebody stands in the queue."""
+
+    account: Account
+    tenant: Tenant
+    since: float
+
+
+class FairQueue(Generic[W]):
+    """Clients that wait, by owner. Seconds are those of one clock, which never goes back."""
+
+    __slots__ = (
+        "_accounts",
+        "_entries",
+        "_guess_s",
+        "_heap",
+        "_idle",
+        "_lines",
+        "_meters",
+        "_own_timeouts",
+        "_seen_s",
+        "_waits",
+        "contended_since",
+        "everybody",
+        "ready",
+        "since",
+        "virtual",
+    )
+
+    def __init__(self) -> None:
+        self.since: OrderedDict[W, float] = OrderedDict()
+        """Everybody who waits, as they came, and since when."""
+        self.ready = 0
+        """How many of them no bound of their own keeps back."""
+        self.contended_since = 0.0
+        """Since when somebody is ready, if anybody is."""
+        self.virtual = 0.0
+        self.everybody: Meter | None = None
+        """All that are not operators, where operators have servers of their own."""
+        self._waits: dict[W, Wait] = {}
+        self._lines: dict[Account, OrderedDict[W, None]] = {}
+        self._accounts: dict[Hashable, Account] = {}
+        self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
+        self._heap: list[tuple[float, int, Account]] = []
+        self._idle: list[tuple[float, int, Account]] = []
+        self._entries = 0
+        self._guess_s = _FIRST_GUESS_S
+        self._own_timeouts: dict[W, float] = {}
+        self._seen_s = 0.0
+
+    # --- figures ---
+
+    def __len__(self) -> int:
+        return len(self.since)
+
+    @property
+    def accounts(self) -> int:
+        """Owners that something is known of."""
+        return len(self._accounts)
+
+    # --- who waits ---
+
+    def add(self, waiter: W, tenant: Tenant, now: float, room: int) -> None:
+        """Wait; ``room`` places are left in the queue. Raises PoolExhausted.
+
+        Nobody gets the last places of a queue that is full of his own clients.
+        """
+        self._seen_s = now
+        account = self._account(tenant)
+        line = self._lines.get(account)
+        own = len(line) if line is not None and tenant is not NOBODY else 0
+        if room <= 0 or own >= _QUEUE_PART * room:
+            self._forget_if_idle(account)
+            raise _full(len(self.since), tenant, own if room > 0 else 0)
+        if line is None:
+            line = self._lines[account] = OrderedDict()
+            account.meters = self._meters_of(tenant)
+        line[waiter] = None
+        self.since[waiter] = now
+        self._waits[waiter] = Wait(account, tenant, now)
+        if tenant.queue_timeout_s is not None:
+            self._own_timeouts[waiter] = tenant.queue_timeout_s
+        if account.parked_at is None:
+            if not self.ready:
+                self.contended_since = now
+            self.ready += 1
+            if not account.entry:
+                self._place(account)
+
+    def leave(self, waiter: W) -> bool:
+        """Stop waiting; False when it did not wait."""
+        wait = self._waits.get(waiter)
+        if wait is None:
+            return False
+        self._remove(waiter, wait.account)
+        if wait.account not in self._lines:
+            self._withdraw(wait.account)
+        return True
+
+    def clear(self) -> list[W]:
+        """Everybody leaves; who it was, as they came."""
+        waiters = list(self.since)
+        for waiter in waiters:
+            self.leave(waiter)
+        return waiters
+
+    def overdue(self, before: float) -> list[W]:
+        """Who came at ``before`` or earlier; they leave."""
+        late: list[W] = []
+        for waiter, since in self.since.items():
+            if since > before:
+                break
+            late.append(waiter)
+        for waiter in late:
+            self.leave(waiter)
+        return late
+
+    def expired(self, timeout_s: float, now: float) -> list[tuple[W, float]]:
+        """Who has waited for ``timeout_s``, or for a time of its own, and for how long it might;
+        they leave."""
+        late: list[tuple[W, float]] = []
+        for waiter, since in self.since.items():
+            if since > now - timeout_s:
+                break
+            if waiter not in self._own_timeouts:
+                late.append((waiter, timeout_s))
+        for waiter, own_s in self._own_timeouts.items():
+            if now - self.since[waiter] >= own_s:
+                late.append((waiter, own_s))
+        for waiter, _ in late:
+            self.leave(waiter)
+        return late
+
+    def _remove(self, waiter: W, account: Account) -> None:
+        """Out of the line, for whatever reason."""
+        del self.since[waiter], self._waits[waiter]
+        self._own_timeouts.pop(waiter, None)
+        line = self._lines[account]
+        del line[waiter]
+        if account.parked_at is None:
+            self.ready -= 1
+        if not line:
+            del self._lines[account]
+
+    def _withdraw(self, account: Account) -> None:
+        """Nobody of the account waits any more: others that were kept back may have its chance."""
+        account.entry = 0
+        account.parked_at = None
+        for meter in account.meters:
+            self._unpark(meter)
+        self._forget_if_idle(account)
+
+    # --- turns ---
+
+    def begin(self, tenant: Tenant, now: float) -> Turn | None:
+        """A turn without waiting, for somebody with bounds; None when one of them is reached."""
+        meters = self._meters_of(tenant)
+        if any(meter.full for meter in meters):
+            return None
+        for meter in meters:
+            meter.held += 1
+        return Turn(tenant, None, meters, 0.0, now)
+
+    def next(self, now: float) -> tuple[W, float, Turn] | None:
+        """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
+        self._seen_s = now
+        while self._heap:
+            _, entry, account = heappop(self._heap)
+            if entry != account.entry:
+                continue
+            account.entry = 0
+            full = next((meter for meter in account.meters if meter.full), None)
+            if full is None:
+                return self._serve(account, now)
+            self._park(account, full)
+        return None
+
+    def _serve(self, account: Account, now: float) -> tuple[W, float, Turn]:
+        waiter = next(iter(self._lines[account]))
+        wait = self._waits[waiter]
+        self._remove(waiter, account)
+        self.virtual = max(self.virtual, account.tag)
+        account.finish = self._paid(account) + account.guess_s / account.weight
+        account.held += 1
+        for meter in account.meters:
+            meter.held += 1
+        turn = Turn(wait.tenant, account, account.meters, account.guess_s, now)
+        if account in self._lines:
+            self._place(account)
+        self._forget_idle()
+        return waiter, wait.since, turn
+
+    def end(self, held: Turn | Tenant, now: float) -> None:
+        """A server came free that was held by a turn, or had been had without waiting."""
+        self._seen_s = now
+        if isinstance(held, Tenant):
+            self._charge_late(held, 0.0, now)
+            return
+        for meter in held.meters:
+            meter.held -= 1
+            self._unpark(meter)
+        account = held.account
+        if account is None:
+            self._charge_late(held.tenant, held.since, now)
+            return
+        took_s = max(0.0, now - held.since)
+        account.held -= 1
+        account.finish += (took_s - held.guess_s) / account.weight
+        account.guess_s += _LATEST * (took_s - account.guess_s)
+        self._guess_s += _LATEST * (took_s - self._guess_s)
+        if account.entry:
+            self._place(account)
+        self._forget_if_idle(account)
+
+    def _charge_late(self, tenant: Tenant, since: float, now: float) -> None:
+        """Of a server that was had while nobody waited, the time since somebody does."""
+        if not self.ready or tenant is NOBODY:
+            return
+        account = self._account(tenant)
+        took_s = max(0.0, now - max(since, self.contended_since))
+        account.finish = self._paid(account) + took_s / account.weight
+        if account.entry:
+            self._place(account)
+        self._forget_if_idle(account)
+
+    def rest(self, now: float, servers: int) -> None:
+        """Time passes. While nobody waits, virtual time runs as if one owner had all servers."""
+        if not self.ready:
+            self.virtual += max(0.0, now - self._seen_s) * servers
+            self._forget_idle()
+        self._seen_s = now
+
+    def _paid(self, account: Account) -> float:
+        """Up to when an account has paid: what it did not use is saved up to a bound."""
+        return max(self.virtual - CREDIT_S, account.finish)
+
+    # --- accounts ---
+
+    def _account(self, tenant: Tenant) -> Account:
+        """Who pays. Clients that other bounds hold for than for the owner's others stand apart."""
+        key: Hashable = tenant.key
+        if tenant.bounds or tenant.operator:
+            key = (tenant.key, tenant.bounds, tenant.operator)
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(key, self._guess_s)
+        account.weight = tenant.weight
+        return account
+
+    def _place(self, account: Account) -> None:
+        """Into the heap, where it belongs now; an older entry counts no more."""
+        self._entries += 1
+        account.entry = self._entries
+        account.tag = max(self.virtual, account.finish)
+        heap = self._heap if account.parked_at is None else account.parked_at.parked
+        heappush(heap, (account.tag, account.entry, account))
+
+    def _forget_if_idle(self, account: Account) -> None:
+        if account.held or account in self._lines:
+            return
+        if account.finish <= self.virtual - CREDIT_S:
+            self._forget(account)
+        else:
+            self._entries += 1
+            heappush(self._idle, (account.finish, self._entries, account))
+
+    def _forget_idle(self) -> None:
+        """Drop those who have paid for all they used."""
+        floor = self.virtual - CREDIT_S
+        while self._idle and self._idle[0][0] <= floor:
+            _, _, account = heappop(self._idle)
+            paid = account.finish <= floor
+            if paid and not account.held and account not in self._lines:
+                self._forget(account)
+
+    def _forget(self, account: Account) -> None:
+        if self._accounts.get(account.key) is account:
+            del self._accounts[account.key]
+
+    # --- bounds ---
+
+    def _meters_of(self, tenant: Tenant) -> tuple[Meter, ...]:
+        own = tuple(self._meter(name, maximum) for name, maximum in tenant.bounds)
+        if self.everybody is None or tenant.operator:
+            return own
+        return (*own, self.everybody)
+
+    def _meter(self, name: str, maximum: int) -> Meter:
+        meter = self._meters.get(name)
+        if meter is None:
+            meter = self._meters[name] = Meter(maximum)
+        elif meter.maximum != maximum:
+            self.rebound(meter, maximum)
+        return meter
+
+    def rebound(self, meter: Meter, maximum: int) -> None:
+        """A bound has changed."""
+        meter.maximum = maximum
+        for _ in range(min(maximum - meter.held, len(meter.parked))):
+            self._unpark(meter)
+
+    def _park(self, account: Account, meter: Meter) -> None:
+        """Keep an account back until ``meter`` has room; another's chance is not lost by that."""
+        account.parked_at = meter
+        self._place(account)
+        self.ready -= len(self._lines[account])
+        for other in account.meters:
+            self._unpark(other)
+
+    def _unpark(self, meter: Meter) -> None:
+        """Let the first that ``meter`` keeps back try again, if there is room."""
+        while meter.parked and not meter.full:
+            _, entry, account = heappop(meter.parked)
+            if entry != account.entry:
+                continue
+            account.parked_at = None
+            if not self.ready:
+                self.contended_since = self._seen_s
+            self.ready += len(self._lines[account])
+            self._place(account)
+            return
+
+
+def _full(waiting: int, tenant: Tenant, own: int) -> PoolExhausted:
+    hint = "Raise pool.max or pool.queue_max, or send less at a time."
+    if own:
+        whose = f'"{tenant.key}"' if tenant.key else "the gateway"
+        return PoolExhausted(
+            f"too many clients of {whose} wait for a database connection ({own})", hint=hint
+        )
+    return PoolExhausted(f"too many clients wait for a database connection ({waiting})", hint=hint)

@@ -1,0 +1,205 @@
+"""What a client's login, owner and industry may use: shares of the pools, rates, times, places.
+
+Read off the settings once per client and target, so that where nothing is limited a statement pays
+nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from gateway.clock import Clock
+from gateway.errors import RateExceeded, TooManyClients
+from gateway.pool.fairness import NOBODY, Bound, Tenant
+from gateway.router.identity import Login, LoginKind
+from gateway.router.route import Route
+from gateway.settings.model import Limits, Settings
+
+_BUCKETS_MAX = 65_536
+"""Owners and logins whose rate is remembered; one forgotten has its whole burst again."""
+
+
+class Bucket:
+    """A token bucket: ``rate`` statements per second, ``burst`` at once."""
+
+    __slots__ = ("_at", "_tokens", "burst", "name", "rate")
+
+    def __init__(self, name: str, rate: float, burst: float, now: float) -> None:
+        self.name = name
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def missing_s(self, now: float) -> float:
+        """How long until there is a token; 0 when there is one now."""
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self.rate
+
+    def take(self, statements: int) -> None:
+        """So many have run; more than there were tokens for are owed."""
+        self._tokens -= statements
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one client may use on its way to one shard."""
+
+    tenant: Tenant
+    buckets: tuple[Bucket, ...] = ()
+
+    def take_one(self, now: float) -> None:
+        """A statement, or a transaction's first. Raises RateExceeded when it comes too soon."""
+        for bucket in self.buckets:
+            missing_s = bucket.missing_s(now)
+            if missing_s:
+                raise RateExceeded(
+                    f"too many statements of {bucket.name}:"
+                    f" {bucket.rate:g} per second, {bucket.burst:g} at once",
+                    hint=f"Send it again in {missing_s:.2g} s.",
+                )
+        self.take(1)
+
+    def take(self, statements: int) -> None:
+        """So many more have run."""
+        for bucket in self.buckets:
+            bucket.take(statements)
+
+
+UNLIMITED = Allowance(NOBODY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Limits, and whom they are for, for people."""
+
+    name: str
+    limits: Limits
+
+
+class Budgets:
+    """The limits in force, and how much of them is used; ``parts`` workers share each bound."""
+
+    def __init__(self, clock: Clock, parts: int = 1) -> None:
+        self.epoch = 0
+        """Changes when the limits do: allowances made before are out of date."""
+        self._clock = clock
+        self._parts = parts
+        self._settings: Settings | None = None
+        self._buckets: LRUCache[str, Bucket] = LRUCache(_BUCKETS_MAX)
+        self._seats: dict[int, tuple[str, ...]] = {}
+        self._taken: Counter[str] = Counter()
+
+    def configure(self, settings: Settings) -> None:
+        """Follow the settings after a reload; rates begin anew where they have changed."""
+        self._settings = settings
+        self.epoch += 1
+
+    def allowance(self, login: Login, target: Route) -> Allowance:
+        """What a client of ``login`` may use where ``target`` leads."""
+        assert self._settings is not None
+        named = list(self._named(login, target.owner, target.shard.industry))
+        return Allowance(
+            self._tenant(login, target, [one.limits for one in named], self._bounds(named)),
+            tuple(self._bucket(one) for one in named if one.limits.rate is not None),
+        )
+
+    def _tenant(
+        self, login: Login, target: Route, levels: list[Limits], bounds: tuple[Bound, ...]
+    ) -> Tenant:
+        assert self._settings is not None
+        operator = login.kind is LoginKind.OPERATOR
+        query_ms = next(
+            (x.query_timeout_ms for x in levels if x.query_timeout_ms is not None), None
+        )
+        queue_ms = next(
+            (x.queue_timeout_ms for x in levels if x.queue_timeout_ms is not None), None
+        )
+        idle_s = next(
+            (
+                x.idle_transaction_timeout_s
+                for x in levels
+                if x.idle_transaction_timeout_s is not None
+            ),
+            None,
+        )
+        return Tenant(
+            login.name if operator or target.owner is None else target.owner,
+            self._settings.fairness.plans.get(target.plan or "", 1.0),
+            bounds,
+            operator,
+            None if queue_ms is None else queue_ms / 1000,
+            None if query_ms is None else query_ms / 1000,
+            idle_s,
+            query_ms is not None or idle_s is not None,
+        )
+
+    def _named(self, login: Login, owner: str | None, industry: str | None) -> Iterator[_Named]:
+        """The limits that hold, the first one's times before the others'.
+
+        An operator's are those under its own name only, so that it always gets in.
+        """
+        assert self._settings is not None
+        limits = self._settings.limits
+        operator = login.kind is LoginKind.OPERATOR
+        if owner is not None and not operator:
+            yield _Named(f'owner "{owner}"', limits.owners.get(owner, limits.every_owner))
+        default = Limits() if operator else limits.every_login
+        yield _Named(f'login "{login.name}"', limits.logins.get(login.name, default))
+        if industry in limits.industries and not operator:
+            yield _Named(f"industry {industry}", limits.industries[industry])
+
+    def _part(self, whole: int) -> int:
+        """Of what all workers have together: one at least."""
+        return max(1, whole // self._parts)
+
+    def _bounds(self, named: list[_Named]) -> tuple[Bound, ...]:
+        return tuple(
+            (one.name, self._part(one.limits.servers))
+            for one in named
+            if one.limits.servers is not None
+        )
+
+    def _bucket(self, one: _Named) -> Bucket:
+        rate = one.limits.rate
+        assert rate is not None
+        burst = float(max(1, one.limits.burst or rate) / self._parts)
+        rate, burst = rate / self._parts, max(1.0, burst)
+        bucket = self._buckets.get(one.name)
+        if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
+            bucket = self._buckets[one.name] = Bucket(one.name, rate, burst, self._clock())
+        return bucket
+
+    # --- clients ---
+
+    def login_timeout_s(self, login: Login, owner: str | None) -> float | None:
+        """How long the login may take in all; None for as long as any."""
+        levels = self._named(login, owner, None)
+        return next((x.limits.login_timeout_s for x in levels if x.limits.login_timeout_s), None)
+
+    def seat(self, number: int, login: Login, owner: str | None, industry: str | None) -> None:
+        """Count the client of this number until it `leave`s. Raises TooManyClients."""
+        limited = [x for x in self._named(login, owner, industry) if x.limits.clients is not None]
+        for one in limited:
+            assert one.limits.clients is not None
+            if self._taken[one.name] >= self._part(one.limits.clients):
+                raise TooManyClients(
+                    f"too many clients of {one.name}",
+                    hint=f"At most {one.limits.clients} may be connected at a time.",
+                )
+        if limited:
+            names = tuple(one.name for one in limited)
+            self._seats[number] = names
+            self._taken.update(names)
+
+    def leave(self, number: int) -> None:
+        """A client has gone."""
+        for name in self._seats.pop(number, ()):
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]
