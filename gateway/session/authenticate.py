@@ -1,11 +1,14 @@
 """Proving who a client is: SCRAM, md5 where allowed, API keys inside TLS.
 
-An unknown login is taken through the same exchange as a known one and fails at its end.
+An unknown login is taken through the same exchange as a known one and fails at its end. A name that
+may be ``login.owner`` is looked up both ways at once, and what is unknown is mocked by what stands
+before the dot: so ``app.7`` and ``app.8`` look alike, be there an ``app`` or not.
 Source: PostgreSQL documentation, "SASL Authentication"; RFC 5802, RFC 7677.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from gateway.clock import wall_clock
@@ -15,7 +18,7 @@ from gateway.net.stream import MessageStream
 from gateway.protocol import messages
 from gateway.protocol.passwords import check_md5_answer, is_md5_verifier
 from gateway.protocol.scram import ScramServer, ScramVerifier, password_failed
-from gateway.router.identity import Login
+from gateway.router.identity import Login, LoginKind
 from gateway.settings.model import Auth
 
 _PASSWORD_MAX_BYTES = 4096
@@ -39,36 +42,55 @@ class Authenticator:
 
     async def prove(
         self, stream: MessageStream, user: str, *, in_tls: bool, binding: bytes | None
-    ) -> Login:
-        """The login that the peer has proved to be.
+    ) -> tuple[Login, str | None]:
+        """The login that the peer has proved to be, and the owner that its user name says, if any.
 
         Raises LoginRefused, ProtocolViolation, DirectoryUnavailable, and ConnectionResetError
         when the peer leaves before.
         """
-        login = await self._directory.login(user)
+        login, owner, mocked = await self._look_up(user)
         if login is not None and self._has_md5(login):
-            proof = await self._md5(stream, login)
+            proof = await self._md5(stream, login, user)
         elif login is not None and not login.verifier and in_tls and self._auth.api_keys:
-            proof = await self._api_key(stream, login)
+            proof = await self._api_key(stream, login, user)
         else:
-            proof = await self._scram(stream, login, user, binding)
-        if login is None:
+            proof = await self._scram(stream, login, user, mocked, binding)
+        if login is None or (owner is not None and login.kind is not LoginKind.SERVICE):
             raise _failure(user, "no such login")
-        _require_usable(login)
+        _require_usable(login, user)
         # Only now: a right password of a disabled login must look like a wrong one.
         stream.write(proof)
-        return login
+        return login, owner
+
+    async def _look_up(self, user: str) -> tuple[Login | None, str | None, str]:
+        """The login to prove, the owner in the user name, and by what name one unknown is mocked.
+
+        One of another kind is proved in vain: it must look no different. Raises
+        DirectoryUnavailable.
+        """
+        name, _, owner = user.rpartition(".")
+        if not self._auth.owner_in_user or not (name and owner):
+            return await self._directory.login(user), None, user
+        whole, before = await asyncio.gather(
+            self._directory.login(user), self._directory.login(name)
+        )
+        return (whole, None, name) if whole is not None else (before, owner, name)
 
     def _has_md5(self, login: Login) -> bool:
         return self._auth.allow_md5_verifiers and is_md5_verifier(login.verifier)
 
     async def _scram(
-        self, stream: MessageStream, login: Login | None, user: str, binding: bytes | None
+        self,
+        stream: MessageStream,
+        login: Login | None,
+        user: str,
+        mocked: str,
+        binding: bytes | None,
     ) -> bytes:
         """AuthenticationSASLFinal, to be sent when nothing else speaks against the login."""
         verifier, flaw = _scram_verifier(login)
         server = ScramServer(
-            verifier, channel_binding=binding, mock_secret=self._mock_secret, user=user
+            verifier, channel_binding=binding, mock_secret=self._mock_secret, user=mocked
         )
         stream.write(messages.authentication_sasl(server.mechanisms))
         mechanism, data = _sasl_initial(await _answer(stream))
@@ -78,19 +100,19 @@ class Authenticator:
         except AuthenticationFailed:
             raise _failure(user, flaw or "wrong password") from None
 
-    async def _md5(self, stream: MessageStream, login: Login) -> bytes:
+    async def _md5(self, stream: MessageStream, login: Login, user: str) -> bytes:
         salt = secrets.token_bytes(4)
         stream.write(messages.authentication_md5(salt))
         answer = (await _answer(stream)).rstrip(b"\0")
         if not check_md5_answer(answer, login.verifier, salt):
-            raise _failure(login.name, "wrong password")
+            raise _failure(user, "wrong password")
         return b""
 
-    async def _api_key(self, stream: MessageStream, login: Login) -> bytes:
+    async def _api_key(self, stream: MessageStream, login: Login, user: str) -> bytes:
         stream.write(messages.AUTHENTICATION_CLEARTEXT)
         key = (await _answer(stream)).rstrip(b"\0").decode("utf-8", "replace")
         if not await self._directory.api_key(login.name, key):
-            raise _failure(login.name, "unknown, expired or disabled API key")
+            raise _failure(user, "unknown, expired or disabled API key")
         return b""
 
 
@@ -130,11 +152,11 @@ def _sasl_initial(body: bytes) -> tuple[str, bytes]:
     return mechanism.decode("ascii", "replace"), data
 
 
-def _require_usable(login: Login) -> None:
+def _require_usable(login: Login, user: str) -> None:
     if login.disabled:
-        raise _failure(login.name, "the login is disabled")
+        raise _failure(user, "the login is disabled")
     if login.valid_until is not None and login.valid_until <= wall_clock():
-        raise _failure(login.name, "the login has expired")
+        raise _failure(user, "the login has expired")
 
 
 def _failure(user: str, why: str) -> LoginRefused:
