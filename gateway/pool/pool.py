@@ -302,11 +302,11 @@ class Pool:
         self.limits = limits
         self.core.minimum = limits.min
         self.core.queue_max = limits.queue_max
+        self.core.reserve = limits.operator_reserve
         self._permits.resize(limits.max)
         self._meet_bound()
         self._open_wanted()
 
-        self.core.reserve = limits.operator_reserve
     def _meet_bound(self) -> None:
         self.core.maximum = min(self.limits.max, self._permits.ceiling)
         for server in self.core.servers(ServerState.IDLE)[: self.core.surplus()]:

@@ -61,9 +61,9 @@ class Context:
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
+    budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
 
     def outstanding(self, endpoint: Endpoint) -> int:
-    budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
         """Requests of this worker that an endpoint has not answered, those that wait for it too."""
         return self.pools.outstanding(endpoint)
 

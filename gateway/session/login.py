@@ -16,7 +16,6 @@ from gateway.errors import (
     AuthorizationFailed,
     FeatureNotSupported,
     GatewayError,
-    NoRoute,
     ServerSaid,
     TooManyClients,
 )
@@ -93,9 +92,9 @@ class Doorkeeper:
         """Follow the settings after a reload."""
         tls = self._context.settings.listen.tls
         self._binding = own_binding(tls.certificate_file) if tls.certificate_file else None
-        self._authenticator = Authenticator(
         self._context.budgets.configure(self._context.settings)
         self._context.registry.on_remove = self._context.budgets.leave
+        self._authenticator = Authenticator(
             self._context.settings.auth, self._context.directory, self._context.mock_secret
         )
         self._hellos.clear()
@@ -108,7 +107,7 @@ class Doorkeeper:
             _negotiate(arrival, startup)
             if not user:
                 raise AuthorizationFailed("no PostgreSQL user name specified in startup packet")
-            login, owner = await self._authenticator.prove(
+            login = await self._authenticator.prove(
                 arrival.stream,
                 user,
                 in_tls=arrival.tls is not None,
@@ -123,7 +122,7 @@ class Doorkeeper:
             raise
         if login.kind is not LoginKind.OPERATOR:
             self._require_room(0)
-        asked, settings = _wishes(startup, owner)
+        asked, settings = _wishes(startup)
         allowed_s = self._context.budgets.login_timeout_s(login, asked.owner or login.owner)
         if allowed_s is not None and arrival.deadline is not None:
             arrival.deadline.allow(allowed_s)
@@ -150,13 +149,13 @@ class Doorkeeper:
         arrival, login = admission.arrival, admission.login
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
-        session = _SESSIONS[admission.login.kind](
         owner = admission.asked.owner or login.owner
         try:
             self._context.budgets.seat(number, login, owner, home.shard.industry)
         except TooManyClients:
             self._context.counters.rejected_clients += 1
             raise
+        session = _SESSIONS[admission.login.kind](
             self._context,
             arrival.stream.transport,
             admission.login,
@@ -169,12 +168,12 @@ class Doorkeeper:
             application=admission.application,
         )
         arrival.stream.write(_welcome(parameters, number, secret))
-        self._context.counters.logins += 1
         try:
             rest = arrival.stream.hand_over(session)
         except OSError:
             self._context.budgets.leave(number)
             raise
+        self._context.counters.logins += 1
         session.start(rest)
 
     async def _open_passthrough(self, admission: Admission) -> None:
@@ -300,11 +299,10 @@ def _negotiate(arrival: Arrival, startup: StartupMessage) -> None:
         arrival.stream.write(messages.negotiate_protocol_version(newest, unknown))
 
 
-def _wishes(startup: StartupMessage, owner: str | None) -> tuple[Asked, Settings]:
+def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
     """Where the client wants to go, and the PostgreSQL settings it wants.
 
-    ``owner`` is the one in its user name. Raises ProtocolViolation for an unreadable ``options``,
-    NoRoute for one that names another owner.
+    Raises ProtocolViolation for an unreadable ``options``.
     """
     pairs = [
         (name, value)
@@ -314,11 +312,6 @@ def _wishes(startup: StartupMessage, owner: str | None) -> tuple[Asked, Settings
     pairs = split_options(startup.parameters.get("options", "")) + pairs
     wanted = {name.lower(): value for name, value in pairs}
     user = startup.parameters.get("user", "")
-    if owner is not None and wanted.setdefault(_OWNER, owner) != owner:
-        raise NoRoute(
-            f'user "{user}" and gateway.owner = {wanted[_OWNER]} name two owners',
-            hint="Name the owner once.",
-        )
     asked = Asked(
         startup.parameters.get("database") or user,
         wanted.get(_OWNER) or None,

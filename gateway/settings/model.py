@@ -197,11 +197,6 @@ class Auth(Section):
         True,
         description="Accept an API key in place of the password, in clear text inside TLS only.",
     )
-    owner_in_user: bool = Field(
-        False,
-        description="Take user app.7, if there is no login of that name, for the service login app"
-        " that acts for owner 7.",
-    )
     failure_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         200, description="Pause before a failed login is answered."
     )
@@ -258,11 +253,6 @@ class PoolLimits(Section):
     connect_timeout_ms: Milliseconds | None = Field(
         None, description="In place of `pool.connect_timeout_ms`."
     )
-
-
-class Pool(Section):
-    """Server connections, per endpoint, database and role. Industries may override."""
-
     query_timeout_ms: MillisecondsOrNever | None = Field(
         None, description="In place of `pool.query_timeout_ms`."
     )
@@ -272,6 +262,11 @@ class Pool(Section):
     operator_reserve: int | None = Field(
         None, ge=0, le=10_000, description="In place of `pool.operator_reserve`."
     )
+
+
+class Pool(Section):
+    """Server connections, per endpoint, database and role. Industries may override."""
+
     mode: PoolMode = Field(
         PoolMode.TRANSACTION,
         description="transaction: a server per transaction; session: per client.",
@@ -384,11 +379,6 @@ class Health(Section):
     )
 
 
-class RoleCredentials(Section):
-    """Database role and password to use in place of the URL's."""
-
-    user: str = Field(min_length=1, description="Database role.")
-    password: SecretStr = Field(SecretStr(""), description="Its password; empty for none.")
 class Fairness(Section):
     """How much of the server time that is wanted each owner gets: docs/fairness.md."""
 
@@ -459,6 +449,11 @@ class LimitSettings(Section):
     )
 
 
+class RoleCredentials(Section):
+    """Database role and password to use in place of the URL's."""
+
+    user: str = Field(min_length=1, description="Database role.")
+    password: SecretStr = Field(SecretStr(""), description="Its password; empty for none.")
 
 
 class ShardSettings(Section):
@@ -616,6 +611,12 @@ class Settings(Section):
     pool: Pool = Field(
         default_factory=Pool, description="Server connections; industries may override."
     )
+    fairness: Fairness = Field(
+        default_factory=Fairness, description="How owners share the connections."
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings, description="What owners, logins and industries may use."
+    )
     routing: Routing = Field(
         default_factory=Routing, description="Whose a statement is, and where its tables live."
     )
@@ -634,12 +635,6 @@ class Settings(Section):
     )
     hub: HubSettings | None = Field(
         None, description="Database over all industries, for operators; none when empty."
-    )
-    fairness: Fairness = Field(
-        default_factory=Fairness, description="How owners share the connections."
-    )
-    limits: LimitSettings = Field(
-        default_factory=LimitSettings, description="What owners, logins and industries may use."
     )
     industries: dict[Name, IndustrySettings] = Field(
         min_length=1,

@@ -170,6 +170,17 @@ CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE ON gat
 CREATE OR REPLACE TRIGGER gateway_notify_truncate AFTER TRUNCATE ON gateway.placement
     FOR EACH STATEMENT EXECUTE FUNCTION gateway.notify_change();
 
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = to_regclass('"UserSubscription"') AND attname = 'userId') THEN
+        CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE
+            ON "UserSubscription"
+            FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'userId');
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR DELETE ON "User"
     FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'id');
 CREATE OR REPLACE TRIGGER gateway_notify_update AFTER UPDATE ON "User"
@@ -185,17 +196,6 @@ DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gateway_directory') THEN
         CREATE ROLE gateway_directory NOLOGIN;
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_attribute
-                WHERE attrelid = to_regclass('"UserSubscription"') AND attname = 'userId') THEN
-        CREATE OR REPLACE TRIGGER gateway_notify AFTER INSERT OR UPDATE OR DELETE
-            ON "UserSubscription"
-            FOR EACH ROW EXECUTE FUNCTION gateway.notify_change('owner', 'userId');
-    END IF;
-END
-$$;
-
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
