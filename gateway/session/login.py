@@ -16,6 +16,7 @@ from gateway.errors import (
     AuthorizationFailed,
     FeatureNotSupported,
     GatewayError,
+    NoRoute,
     ServerSaid,
     TooManyClients,
 )
@@ -107,7 +108,7 @@ class Doorkeeper:
             _negotiate(arrival, startup)
             if not user:
                 raise AuthorizationFailed("no PostgreSQL user name specified in startup packet")
-            login = await self._authenticator.prove(
+            login, owner = await self._authenticator.prove(
                 arrival.stream,
                 user,
                 in_tls=arrival.tls is not None,
@@ -122,7 +123,7 @@ class Doorkeeper:
             raise
         if login.kind is not LoginKind.OPERATOR:
             self._require_room(0)
-        asked, settings = _wishes(startup)
+        asked, settings = _wishes(startup, owner)
         allowed_s = self._context.budgets.login_timeout_s(login, asked.owner or login.owner)
         if allowed_s is not None and arrival.deadline is not None:
             arrival.deadline.allow(allowed_s)
@@ -299,10 +300,11 @@ def _negotiate(arrival: Arrival, startup: StartupMessage) -> None:
         arrival.stream.write(messages.negotiate_protocol_version(newest, unknown))
 
 
-def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
+def _wishes(startup: StartupMessage, owner: str | None) -> tuple[Asked, Settings]:
     """Where the client wants to go, and the PostgreSQL settings it wants.
 
-    Raises ProtocolViolation for an unreadable ``options``.
+    ``owner`` is the one in its user name. Raises ProtocolViolation for an unreadable ``options``,
+    NoRoute for one that names another owner.
     """
     pairs = [
         (name, value)
@@ -312,6 +314,11 @@ def _wishes(startup: StartupMessage) -> tuple[Asked, Settings]:
     pairs = split_options(startup.parameters.get("options", "")) + pairs
     wanted = {name.lower(): value for name, value in pairs}
     user = startup.parameters.get("user", "")
+    if owner is not None and wanted.setdefault(_OWNER, owner) != owner:
+        raise NoRoute(
+            f'user "{user}" and gateway.owner = {wanted[_OWNER]} name two owners',
+            hint="Name the owner once.",
+        )
     asked = Asked(
         startup.parameters.get("database") or user,
         wanted.get(_OWNER) or None,

@@ -197,6 +197,11 @@ class Auth(Section):
         True,
         description="Accept an API key in place of the password, in clear text inside TLS only.",
     )
+    owner_in_user: bool = Field(
+        False,
+        description="Take user app.7, if there is no login of that name, for the service login app"
+        " that acts for owner 7.",
+    )
     failure_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = Field(
         200, description="Pause before a failed login is answered."
     )
