@@ -111,17 +111,19 @@ class Parameters:
     ``types`` are the parameters' types as far as the Parse message gave them, 0 for unknown.
     """
 
-    __slots__ = ("_at", "_complete", "_formats", "_found", "_message", "_types", "count")
+    __slots__ = ("_at", "_complete", "_count", "_formats", "_found", "_message", "_types")
 
     def __init__(
         self, message: bytes, at: int, types: Sequence[int], *, complete: bool = True
     ) -> None:
-        """``at`` is behind the names. Raises Unreadable, Incomplete."""
+        """``at`` is behind the names; nothing is read yet."""
         self._message = message
         self._complete = complete
         self._types = types
-        self._formats, at = self._uint16s(at)
-        self.count, self._at = self._uint16(at)
+        self._at = at
+        self._formats: tuple[int, ...] = ()
+        self._count = -1
+        """How many values there are; -1 before that was read."""
         self._found: list[bytes | None] = []
 
     def one(self, key_type: KeyType, number: int, cast: str = "") -> str | None:
@@ -156,7 +158,10 @@ class Parameters:
         return self._types[number - 1] if number <= len(self._types) else 0
 
     def _raw(self, number: int) -> bytes | None:
-        if not 1 <= number <= self.count:
+        if self._count < 0:
+            self._formats, at = self._uint16s(self._at)
+            self._count, self._at = self._uint16(at)
+        if not 1 <= number <= self._count:
             raise Unreadable(f"no value is bound to ${number}")
         while len(self._found) < number:
             self._found.append(self._next())

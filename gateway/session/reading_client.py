@@ -25,7 +25,7 @@ from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.gate import Gate
 from gateway.session.state import Settings
-from gateway.session.unit import SERIALIZABLE, Reader, Unit, begins_reads
+from gateway.session.unit import SERIALIZABLE, Reader, Unit, reads_only
 from gateway.settings.model import ReadPolicy
 
 _POLICIES: Final = {"primary": ReadPolicy.PRIMARY, "replica": ReadPolicy.PREFER_REPLICA}
@@ -128,12 +128,7 @@ class ReadingSession(ClientSession):
         """Whether it is one provable read, or the beginning of a transaction of reads."""
         if not unit.ends_ready or self.pins or not self._isolation_serves(unit):
             return False
-        run = [ask.facts for ask in unit.asks if not ask.pending]
-        if not run:
-            return False
-        return all(facts.known and facts.read_only for facts in run) or (
-            len(run) == 1 and begins_reads(run[0])
-        )
+        return reads_only(unit)
 
     def _isolation_serves(self, unit: Unit) -> bool:
         """A standby has no serializable transactions."""

@@ -15,7 +15,7 @@ from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 from gateway.router.sqlparse import TEXT_BYTES_MAX
-from gateway.router.values import Parameters, Unreadable
+from gateway.router.values import Parameters
 from gateway.session.outbound import reads_backslashes
 
 _UINT16 = struct.Struct("!H")
@@ -147,17 +147,11 @@ class Reader:
 
 
 def read_bind(message: bytes, at: int, facts: Facts, body: bytes, *, complete: bool) -> Ask:
-    """A Bind, with its values from ``at`` on, of the statement with this Parse body.
-
-    Raises Incomplete.
-    """
+    """A Bind, with its values from ``at`` on, of the statement with this Parse body."""
     text = body[: body.find(b"\0")]
     if not facts.keyed and not facts.effects & _SETS:
         return Ask(facts, text)
-    try:
-        return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
-    except Unreadable:
-        return Ask(facts, text)
+    return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
 
 
 def _types(body: bytes) -> tuple[int, ...]:
@@ -177,6 +171,16 @@ _READERS: dict[int, Callable[[Reader, bytes, bool], Ask | None]] = {
     ord("P"): Reader._parse,
     ord("B"): Reader._bind,
 }
+
+
+def reads_only(unit: Unit) -> bool:
+    """Whether it is one provable read, or the beginning of a transaction of reads."""
+    run = [ask.facts for ask in unit.asks if not ask.pending]
+    if not run:
+        return False
+    return all(facts.known and facts.read_only for facts in run) or (
+        len(run) == 1 and begins_reads(run[0])
+    )
 
 
 def begins_reads(facts: Facts) -> bool:

@@ -28,7 +28,7 @@ from gateway.router.values import Incomplete
 from gateway.session.context import Context
 from gateway.session.demands import Demands, said_in
 from gateway.session.holdings import Holdings
-from gateway.session.unit import Reader, Unit, begins_reads
+from gateway.session.unit import Reader, Unit, reads_only
 from gateway.settings.model import Settings
 
 SETTINGS: dict[str, Any] = {
@@ -125,7 +125,7 @@ class Client:
     def __init__(self, world: World) -> None:
         self.world = world
         settings = world.settings
-        facts = FactsCache(
+        self.facts = facts = FactsCache(
             1000, 10_000_000, tenant_columns(settings.routing), settings.routing.harmless_functions
         )
         self.snapshot = build_snapshot(settings, epoch=1)
@@ -197,16 +197,6 @@ def _words(route: Route) -> str:
 
 def _place(shard: Shard) -> str:
     return shard.name
-
-
-def reads_only(unit: Unit) -> bool:
-    """Whether replicas may serve it: as ReadingSession decides, but for the state of the client."""
-    run = [ask.facts for ask in unit.asks if not ask.pending]
-    if not run:
-        return False
-    return all(facts.known and facts.read_only for facts in run) or (
-        len(run) == 1 and begins_reads(run[0])
-    )
 
 
 # --- messages ---
