@@ -8,13 +8,20 @@ NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 APPS   := tests/apps/node
 APPS_STAMP := $(APPS)/node_modules/.installed
+COMPILED_TESTS := tests/unit/protocol tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
+	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
 
-.PHONY: demo test check format pytest test-drivers test-regress test-jdbc test-differential docs bench bench-short clean
+.PHONY: demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-differential docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
 
-test: check pytest        ## lint, types, layers, and every test on real PostgreSQL
+compiled: $(STAMP)        ## compile the hot modules beside their sources; needs a C compiler
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'Cython>=3.1' 'setuptools>=77'
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(BIN)/gateway --version
+
+test: check pytest test-compiled ## lint, types, layers, and every test on real PostgreSQL
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -23,7 +30,15 @@ check: $(STAMP)
 	$(BIN)/lint-imports --config pyproject.toml
 
 pytest: $(STAMP) $(NODE_STAMP) $(APPS_STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	GATEWAY_PURE=1 $(BIN)/python -m pytest $(ARGS)
+
+test-compiled: $(STAMP)   ## the tests of protocol, session and pool, and the properties, compiled
+	@if command -v $${CC:-cc} >/dev/null; then \
+		$(MAKE) --no-print-directory compiled && \
+		GATEWAY_COMPILED_TESTS=1 $(BIN)/python -m pytest -q $(COMPILED_TESTS); \
+	else \
+		echo "no C compiler ($${CC:-cc}): the compiled modules are NOT tested; all others were"; \
+	fi
 
 test-drivers: $(STAMP)    ## other people's test suites, directly and through the gateway; a table
 	@$(BIN)/python -m tests.suites $(ARGS)
@@ -54,11 +69,11 @@ bench-short: $(BENCH_STAMP) ## the same in less than 5 minutes
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (first time only) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@GATEWAY_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@GATEWAY_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
 $(NODE_STAMP): $(NODE)/package.json $(STAMP)
@@ -71,4 +86,4 @@ $(APPS_STAMP): $(APPS)/package.json $(APPS)/package-lock.json $(wildcard $(APPS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NODE)/node_modules $(APPS)/node_modules $(APPS)/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(NODE)/node_modules $(APPS)/node_modules $(APPS)/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info gateway/*/*.so

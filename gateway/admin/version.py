@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from gateway import WHY_INTERPRETED
 from gateway.protocol import framing
 
 _PACKAGE = "postgres-routing-gateway"
@@ -27,7 +28,8 @@ def runtime() -> str:
 
 def version_line() -> str:
     """All of it in one line for people."""
-    return f"gateway {gateway_version()} ({build()}, {runtime()})"
+    why = f" since {WHY_INTERPRETED}" if WHY_INTERPRETED else ""
+    return f"gateway {gateway_version()} ({build()}{why}, {runtime()})"
 
 
 def _version_of(package: str) -> str:

@@ -7,12 +7,27 @@ too much, and this object is forgotten.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Protocol, cast
 
 from gateway.errors import ProtocolViolation
 from gateway.protocol.framing import HEADER_BYTES, message_size
 
 _BUFFER_MAX_BYTES = 64 * 1024
+
+
+class Receiver(Protocol):
+    """What a transport calls once the beginning is over: asyncio.Protocol but for its base class,
+    which a class that is compiled ahead of time can't have."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool | None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
 
 
 class MessageStream(asyncio.Protocol):
@@ -75,7 +90,7 @@ class MessageStream(asyncio.Protocol):
         message = await self.read_exactly(size)
         return message[0], message[HEADER_BYTES:]
 
-    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+    def hand_over(self, protocol: Receiver) -> bytes:
         """Make ``protocol`` the transport's; returns what was received and not read.
 
         The new protocol gets no ``connection_made``. Raises ConnectionResetError when the peer
@@ -83,7 +98,7 @@ class MessageStream(asyncio.Protocol):
         """
         if self._lost or self.transport is None:
             raise ConnectionResetError("the peer has gone")
-        self.transport.set_protocol(protocol)
+        self.transport.set_protocol(cast(asyncio.Protocol, protocol))
         self._resume()
         rest = bytes(self._buffer)
         self._buffer.clear()

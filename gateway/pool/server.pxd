@@ -1,0 +1,59 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+from gateway.pool.prepared cimport Prepared, Unnamed
+from gateway.protocol.replies cimport Expected, Replies
+
+@cython.final
+cdef class ServerConnection:
+    cdef dict __dict__  # for what is not declared here
+    cdef public bytes _held
+    cdef public object _owner_lost
+    cdef public Py_ssize_t _skip
+    cdef public bint _skip_silent
+    cdef public Py_ssize_t cancels
+    cdef public object client
+    cdef public object client_number
+    cdef public bint closing
+    cdef public bint drew
+    cdef public bint holds_ready
+    cdef public bytes last_command
+    cdef public object last_error
+    cdef public double life_ends_at
+    cdef public bint lost
+    cdef public double opened_at
+    cdef public object parameters
+    cdef public object pid
+    cdef public bint pinned
+    cdef public Prepared prepared
+    cdef public bint ready_held
+    cdef public Replies replies
+    cdef public object schema
+    cdef public object secret
+    cdef public object sequences_of
+    cdef public object settings
+    cdef public bint spoke
+    cdef public object sql_prepared
+    cdef public object stamp
+    cdef public int status
+    cdef public bint tainted
+    cdef public object transport
+    cdef public double timed_out_s
+    cdef public Py_ssize_t turns
+    cdef public Unnamed unnamed
+    cdef public double used_at
+    cpdef write(self, bytes data)
+    @cython.locals(
+        end=cython.Py_ssize_t,
+        pos=cython.Py_ssize_t,
+        start=cython.Py_ssize_t,
+        following=cython.Py_ssize_t,
+        tag=cython.int,
+        head=Expected,
+        silent=cython.bint,
+    )
+    cpdef _scan(self, bytes data)
+    cpdef _forward(self, bytes data, Py_ssize_t start, Py_ssize_t end)
+    cpdef _observe(self, int tag, bytes data, Py_ssize_t pos, Py_ssize_t following)
+    cpdef _ready(self)

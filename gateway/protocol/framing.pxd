@@ -1,0 +1,9 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+@cython.locals(length=cython.uint)
+cpdef Py_ssize_t message_size(bytes data, Py_ssize_t pos) except -1
+
+@cython.locals(size=cython.Py_ssize_t)
+cpdef Py_ssize_t walk(bytes data, Py_ssize_t pos, Py_ssize_t end, bytes stops) except -1

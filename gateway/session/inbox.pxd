@@ -1,0 +1,12 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+cdef class Inbox:
+    cdef public bytes data
+    cdef public bint skipping_to_sync
+    cdef public Py_ssize_t _skip
+    cpdef next(self)
+    cpdef _look(self, int tag, Py_ssize_t size)
+    @cython.locals(pos=cython.Py_ssize_t, end=cython.Py_ssize_t, size=cython.Py_ssize_t)
+    cdef bint _unit_complete(self) except -1

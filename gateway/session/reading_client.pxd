@@ -1,0 +1,10 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+from gateway.session.client cimport ClientSession
+
+cdef class ReadingSession(ClientSession):
+    cdef public list _marked
+    cdef public object _one_unit
+    cdef public object _reader
+    cdef public bint _reads
+    cdef public object _unit

@@ -1,0 +1,31 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+from gateway.pool.prepared cimport Prepared, Statement, Unnamed
+from gateway.pool.server cimport ServerConnection
+from gateway.protocol.replies cimport Expected, Replies
+
+cdef class Translator:
+    cdef dict __dict__  # for what is not declared here
+    cdef public dict _binds
+    cdef public Statement _bound
+    cdef public dict _changing
+    cdef public dict _executions
+    cdef public object _heed
+    cdef public object _maximum
+    cdef public dict _named
+    cdef public object _shared
+    cdef public Unnamed _unnamed
+    cdef public bint keyed
+    cpdef all_answered(self)
+    cpdef Expected query(self, ServerConnection server)
+    @cython.locals(statement=Statement, size=cython.Py_ssize_t)
+    cpdef bind(self, ServerConnection server, bytes message, length)
+    @cython.locals(statement=Statement)
+    cpdef _resolve(self, ServerConnection server, bytes name)
+    cpdef Expected _bind_of(self, bytes name, bytes real)
+    @cython.locals(statement=Statement)
+    cpdef describe(self, ServerConnection server, bytes message)
+    @cython.locals(statement=Statement, parsed=Statement, known=Statement)
+    cpdef parse(self, ServerConnection server, bytes message, scope)
