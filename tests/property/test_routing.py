@@ -44,6 +44,26 @@ def test_trap_a_write_among_reads_goes_to_no_replica(
         assert CLIENT.run(data).endswith("replica") is not bool(writes), texts
 
 
+BROKEN = [
+    'SELECT * FROM "Lead" WHERE "userId" = 8 AND',
+    'SELEC * FROM "Lead" WHERE "userId" = 8',
+    'SELECT \'not closed FROM "Lead" WHERE "userId" = 8',
+    'SELECT * FROM "Lead" WHERE "userId" = 8 /* not closed',
+    'SELECT * FROM "Lead" WHERE "userId" = 8' + " " * 65_536,
+    'SELECT * FROM "Lead" WHERE "userId" = 8 AND 0 = ' + "1+" * 40_000 + "1",
+    "SELECT " + "(" * 30_000 + "8" + ")" * 30_000,
+]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_trap_what_is_not_parsed_is_a_write_of_the_owner_that_is_said_or_goes_nowhere(
+    text: str,
+) -> None:
+    for data in (query(text), bound(text, [])):
+        assert CLIENT.run(data) == "law of 7"
+        assert ALONE.run(data).startswith("0A000 nothing says whose the statement is")
+
+
 # ---- hints ---------------------------------------------------------------------------------------
 
 HINT = "/* owner='8' */"

@@ -1,0 +1,155 @@
+"""Statements of a service login that could reach another owner's database by a guess: none does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from gateway.demo.seed import SeedLogin
+from gateway.router.identity import LoginKind
+from tests.conftest import Provisioned
+from tests.integration.conftest import Gateway, StartGateway
+from tests.wire import Message, Place, Wire, bind, execute, parse_, run
+
+SYNC = b"S\0\0\0\4"
+WHERE = 'SELECT current_database() FROM "Lead" WHERE "userId" = '
+ANY = 'SELECT current_database() FROM "Lead" LIMIT 1'
+COUNT = 'SELECT count(*), current_database() FROM "Lead" WHERE "userId" = '
+
+
+@pytest.fixture
+def service(provisioned: Provisioned) -> SeedLogin:
+    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
+
+
+@pytest.fixture
+async def wire(gateway: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
+    place = Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
+    connection = await Wire.logged_in(place)
+    yield connection
+    await connection.close()
+
+
+def owner_on(provisioned: Provisioned, shard: str) -> int:
+    owner = provisioned.owner_on(shard).owner
+    assert owner is not None
+    return int(owner)
+
+
+def sqlstate(messages: list[Message]) -> str | None:
+    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
+
+
+def status(messages: list[Message]) -> bytes:
+    return messages[-1].body
+
+
+async def answer(wire: Wire, data: bytes) -> list[Message]:
+    wire.send(data + SYNC)
+    return await wire.until("Z")
+
+
+async def test_trap_execute_by_sql_of_what_the_protocol_prepared(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    assert sqlstate(await answer(wire, parse_("find", f"{COUNT}$1"))) is None
+    for owner, database in ((law, "crm_law"), (dentist, "crm_dentist"), (law, "crm_law")):
+        found = await wire.query(f"EXECUTE find({owner})")
+        assert [row.cells[1] for row in found if row.tag == "D"] == [database.encode()]
+        # And from an unnamed statement, that is bound in a batch of its own.
+        assert sqlstate(await answer(wire, parse_("", f"EXECUTE find({owner})"))) is None
+        assert await wire.value(f"{WHERE}{dentist} LIMIT 1") == "crm_dentist"
+        assert sqlstate(await answer(wire, parse_("", f"EXECUTE find({owner})"))) is None
+        bound = await answer(wire, bind("", []) + execute())
+        assert [row.cells[1] for row in bound if row.tag == "D"] == [database.encode()]
+
+
+async def test_trap_a_refused_owner_in_a_comment_does_not_fall_back_to_the_transactions(
+    start_gateway: StartGateway, provisioned: Provisioned, service: SeedLogin
+) -> None:
+    meta = await asyncpg.connect(provisioned.url("meta"))
+    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    try:
+        await meta.execute(
+            "INSERT INTO gateway.login (name, kind, verifier) SELECT 'strict', 'service', verifier"
+            " FROM gateway.login WHERE name = $1",
+            service.user,
+        )
+        await meta.execute(
+            "INSERT INTO gateway.login_grant VALUES ('strict', 'owner', $1)", str(law)
+        )
+        gateway = await start_gateway()
+        wire = await Wire.logged_in(
+            Place("127.0.0.1", gateway.port, "strict", service.password, "crm")
+        )
+        for hint in (f"owner='{dentist}'", "owner='123456789'", "industry='DENTIST'"):
+            await wire.query("BEGIN")
+            assert await wire.value(f"{WHERE}{law} LIMIT 1") == "crm_law"
+            refused = await wire.query(f"/* {hint} */ {ANY}")
+            assert sqlstate(refused) in ("42501", "22023"), hint
+            assert status(refused) == b"E"
+            await wire.query("ROLLBACK")
+        await wire.close()
+    finally:
+        await meta.execute("DELETE FROM gateway.login WHERE name = 'strict'")
+        await meta.close()
+
+
+async def test_trap_an_empty_owner_is_asked_for_once_and_is_nobody(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    assert sqlstate(await wire.query(f"/* owner='' */ {ANY}")) == "22023"
+    assert sqlstate(await wire.query(ANY)) == "0A000"
+    assert await wire.value("SELECT 1") == "1"
+
+
+async def test_trap_a_key_that_is_null_binds_no_transaction(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    owner = owner_on(provisioned, "hospital")
+    await wire.query("BEGIN")
+    nothing = await answer(wire, run(f"{WHERE}$1", None))
+    assert (sqlstate(nothing), status(nothing)) == (None, b"T")
+    assert not [one for one in nothing if one.tag == "D"]
+    assert sqlstate(await wire.query('DELETE FROM "Lead"')) == "0A000"
+    await wire.query("ROLLBACK")
+    await wire.query("BEGIN")
+    await answer(wire, run('UPDATE "Lead" SET "score" = 0 WHERE "userId" = $1', None))
+    assert await wire.value(f"{WHERE}{owner} LIMIT 1") == "crm_hospital"
+    await wire.query("ROLLBACK")
+
+
+async def test_trap_rows_are_given_to_nobody_in_another_database(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    give = 'UPDATE "Lead" SET "userId" = {} WHERE "id" = 0'
+    assert sqlstate(await wire.query(give.format(law))) == "0A000"
+    await wire.query("BEGIN")
+    assert await wire.value(f"{WHERE}{law} LIMIT 1") == "crm_law"
+    assert sqlstate(await wire.query(give.format(law))) is None
+    refused = await wire.query(give.format(dentist))
+    assert (sqlstate(refused), status(refused)) == ("0A000", b"E")
+    assert "dentist" in refused[0].fields["M"]
+    await wire.query("ROLLBACK")
+    assert sqlstate(await answer(wire, run('INSERT INTO "Lead" ("userId") VALUES ($1)', None))) == (
+        "0A000"
+    )
+
+
+async def test_trap_binary_text_is_not_taken_for_a_number(
+    gateway: Gateway, provisioned: Provisioned, service: SeedLogin
+) -> None:
+    """asyncpg sends text in binary, without a type: '12' and 12594 as int2 are the same bytes."""
+    connection = await asyncpg.connect(gateway.dsn(service.user, "crm"))
+    try:
+        for shard in ("law", "medical_1", "dentist"):
+            owner = str(owner_on(provisioned, shard))
+            text = f"{COUNT}$1".replace('"userId" =', '"userId"::text =')
+            found = await connection.fetchrow(f"{text} GROUP BY 2", owner)
+            assert found is not None and found[1] == f"crm_{shard}"
+    finally:
+        await connection.close()
