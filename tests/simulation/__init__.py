@@ -1,0 +1,1 @@
+"""The pool's own decisions on a virtual clock, with scores."""
