@@ -106,6 +106,19 @@ class NoUsableReplica(GatewayError):
     sqlstate = "57P03"
 
 
+class Paused(GatewayError):
+    """The database is paused for maintenance, and the statement has waited as long as it may."""
+
+    sqlstate = "57P03"
+
+
+class Disabled(GatewayError):
+    """An operator has closed the database to new clients."""
+
+    sqlstate = "55000"
+    fatal = True
+
+
 class DirectoryUnavailable(GatewayError):
     """The meta database can't be asked and no fresh enough answer is cached."""
 

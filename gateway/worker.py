@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
+from gateway.admin import operations
 from gateway.admin.console import Console
 from gateway.admin.fleet import Fleet
 from gateway.admin.http import HttpServer
@@ -38,12 +39,13 @@ from gateway.router.build import (
 )
 from gateway.router.facts import FactsCache
 from gateway.router.identity import LoginKind
-from gateway.router.topology import Endpoint, Snapshot
+from gateway.router.topology import Endpoint, Shard, Snapshot
 from gateway.session.census import Census
 from gateway.session.context import Context
 from gateway.session.holds import Holds
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
+from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
 from gateway.settings.changes import described
 from gateway.settings.dsn import parse
@@ -115,6 +117,7 @@ class Worker:
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),
+            pauses=Pauses(settings.pause, monotonic, self._has_room),
         )
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
@@ -172,6 +175,7 @@ class Worker:
         self.context.settings = settings
         self.context.snapshot = snapshot
         self.context.holds.settings = settings.failover
+        self.context.pauses.settings = settings.pause
         self._configure_pools()
         self._watch_health()
         if settings.routing != before.routing:
@@ -244,6 +248,9 @@ class Worker:
         context.statements.forget()
         context.tables = build_tables(routing)
         context.parents.configure(owner_column(routing))
+
+    def _has_room(self, shard: Shard) -> bool:
+        return self.context.pools.have_room(shard.primary)
 
     def _watch_health(self) -> None:
         context = self.context
@@ -328,6 +335,7 @@ class Worker:
                 self.context.pools.tick()
                 self._follow_primaries()
                 self.context.holds.tick()
+                operations.upkeep(self.context)
                 self.context.health.marks.renew(self.context.clock())
             except Exception:
                 _log.exception("upkeep of the pools failed")

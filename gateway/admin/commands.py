@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gateway.admin import views
+from gateway.admin.actions import ACTIONS, action
 from gateway.admin.errors import CommandSyntax, ReloadFailed
 from gateway.admin.explaining import USAGE, understood
 from gateway.admin.fleet import Fleet
@@ -54,7 +55,7 @@ def understand(statement: Statement, all_views: Views, talk: Conversation) -> Or
     command = _BY_WORDS.get(" ".join(token.text for token in statement[:2]))
     if command is not None and command.run_for is not None:
         return _order_for(command, command.run_for, statement[2:], all_views, limit)
-    order = habit(statement, talk)
+    order = action(statement, all_views) or habit(statement, talk)
     if order is None:
         raise _unknown(statement)
     return order
@@ -124,7 +125,8 @@ def _without_limit(statement: Statement) -> tuple[Statement, int | None]:
 
 def _unknown(statement: Statement) -> CommandSyntax:
     written = " ".join(token.raw for token in statement)
-    near = difflib.get_close_matches(written.upper(), _BY_WORDS, n=1, cutoff=0.8)
+    known = [*_BY_WORDS, *(one.word for one in ACTIONS)]
+    near = difflib.get_close_matches(written.upper(), known, n=1, cutoff=0.8)
     advice = f"Did you mean {near[0]}? " if near else ""
     return CommandSyntax(
         f"unknown command: {written[:100]}", hint=f"{advice}SHOW HELP lists the commands."
@@ -162,11 +164,12 @@ async def _reload(all_views: Views) -> Iterable[Row]:
 
 
 def _help(all_views: Views) -> Iterator[Row]:
-    return _HELP.rows(COMMANDS, 0.0)
+    told = [(command.words, command.help) for command in COMMANDS]
+    return _HELP.rows([*told, *((f"{one.word} {one.usage}", one.help) for one in ACTIONS)], 0.0)
 
 
-_HELP: View[Command] = View(
-    command=lambda command, now: command.words, purpose=lambda command, now: command.help
+_HELP: View[tuple[str, str]] = View(
+    command=lambda one, now: one[0], purpose=lambda one, now: one[1]
 )
 
 COMMANDS = (
@@ -242,6 +245,13 @@ COMMANDS = (
         "every database: who answers, its role, its lag",
         views.HEALTH.columns,
         _at_once(Views.health),
+    ),
+    Command(
+        "SHOW PAUSES",
+        "what operators have paused, drained or disabled, and who waits for it",
+        views.PAUSES.columns,
+        _at_once(Views.pauses),
+        added(("what", "of", "name"), ends_s=highest, longest_wait_ms=highest),
     ),
     Command(
         "SHOW WORKERS",

@@ -65,6 +65,18 @@ class TooManyStatements(GatewayError):
     sqlstate = "53400"
 
 
+class NothingLikeIt(GatewayError):
+    """What a command names is not there, or not in a state for it (undefined_object)."""
+
+    sqlstate = "42704"
+
+
+class StillRunning(GatewayError):
+    """A pause was given up: what ran there did not end in time (lock_not_available)."""
+
+    sqlstate = "55P03"
+
+
 class NotText(GatewayError):
     """Bytes that are not UTF-8."""
 

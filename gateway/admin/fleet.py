@@ -6,6 +6,7 @@ from typing import Protocol
 
 from gateway.admin.view import Row
 from gateway.pool.permits import PoolKey, Purse
+from gateway.session.standing import Instruction
 
 
 class Fleet(Protocol):
@@ -19,6 +20,12 @@ class Fleet(Protocol):
 
     async def reload(self) -> list[str]:
         """Have all of them read the settings anew; what changed. Raises ConfigError."""
+
+    async def carry_out(self, instruction: Instruction) -> dict[int, list[Row] | None]:
+        """What each of the other workers has to tell that has carried out an instruction.
+
+        None for one that did not answer in time, or failed.
+        """
 
     async def cancel(self, number: int, secret: bytes) -> bool:
         """Carry out a CancelRequest wherever its client is; False when the key is nobody's."""

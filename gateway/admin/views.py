@@ -29,6 +29,7 @@ from gateway.router.positions import EndpointStatus
 from gateway.router.topology import Endpoint, Industry, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
+from gateway.session.standing import Deed, Instruction
 from gateway.settings.effective import read_rules
 
 _CLIENTS_PER_TURN = 500
@@ -263,6 +264,29 @@ WORKERS: View[Context] = View(
     transactions=lambda one, now: one.counters.transactions,
 )
 
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """An instruction in force, and who waits because of it, for how many seconds."""
+
+    instruction: Instruction
+    waiting: int | None
+    longest_s: float
+
+
+_DONE = {Deed.PAUSE: "paused", Deed.DRAIN: "drained", Deed.DISABLE: "disabled"}
+
+PAUSES: View[_Ordered] = View(
+    what=lambda one, now: _DONE[one.instruction.deed],
+    of=lambda one, now: one.instruction.scope.kind,
+    name=lambda one, now: one.instruction.scope.name or None,
+    ends_s=lambda one, now: (
+        max(0.0, one.instruction.ends_at - now) if one.instruction.ends_at else None
+    ),
+    waiting=lambda one, now: one.waiting,
+    longest_wait_ms=lambda one, now: int(one.longest_s * 1000),
+)
+
 VERSION: View[str] = View(
     version=lambda state, now: version.gateway_version(),
     build=lambda state, now: version.build(),
@@ -393,6 +417,16 @@ class Views:
     def workers(self) -> Iterator[Row]:
         """This worker."""
         return WORKERS.rows([self.context], self.context.clock())
+
+    def pauses(self) -> Iterator[Row]:
+        """The instructions in force."""
+        pauses, now = self.context.pauses, self.context.clock()
+        told = []
+        for instruction in pauses.orders():
+            waits = pauses.waiting(instruction.scope)
+            paused = instruction.deed is Deed.PAUSE
+            told.append(_Ordered(instruction, *(waits if paused else (None, 0.0))))
+        return PAUSES.rows(told, now)
 
     def version(self) -> Iterator[Row]:
         """Which gateway this is, and its state."""

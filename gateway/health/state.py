@@ -59,10 +59,12 @@ class Health:
     process that is. All times are seconds on the machine's monotonic clock.
     """
 
-    __slots__ = ("_logs", "_rules", "_statuses", "_turn", "marks")
+    __slots__ = ("_logs", "_rules", "_statuses", "_turn", "drained", "marks")
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
+        self.drained: frozenset[Address] = frozenset()
+        """Where operators want no new work."""
         self._statuses: dict[Address, EndpointStatus] = {}
         self._logs: dict[Address, PrimaryLog] = {}
         self._rules: dict[str | None, Reads] = {}
@@ -153,7 +155,7 @@ class Health:
         """Every endpoint of these shards with what is known of it."""
         for shard in shards:
             log = self._logs.get(shard.primary.address)
-            known = Known(self._statuses, log, NEVER, now)
+            known = Known(self._statuses, log, NEVER, now, self.drained)
             obstacles = dict(explain(shard, self._rules[shard.industry], known))
             for endpoint in (shard.primary, *shard.replicas):
                 status = self._statuses.get(endpoint.address)
@@ -170,7 +172,7 @@ class Health:
     def _known(self, shard: Shard, owner: str, now: float) -> Known:
         log = self._logs.get(shard.primary.address)
         mark = max(self.marks.marked_at(owner), self.marks.marked_at(everybody_of(shard)))
-        return Known(self._statuses, log, mark, now)
+        return Known(self._statuses, log, mark, now, self.drained)
 
 
 def everybody_of(shard: Shard) -> str:

@@ -168,6 +168,11 @@ class Listening(SilentClient):
             else:
                 self._catch_up(self._server)
 
+    def reconnect(self) -> None:
+        """Listen on another connection from now on; who listens is told of the gap."""
+        if self._server is not None:
+            self._pool.unclean(self._server)
+
     def shut(self) -> None:
         """Give the connection up; whoever listens is told that notifications are missing."""
         if self._retry is not None:
@@ -200,6 +205,8 @@ class Listening(SilentClient):
     async def _reconnect(self) -> None:
         while self._channels and not self._pool.core.retired:
             await asyncio.sleep(jittered(_RETRY_S, 0.2))
+            if self._pool.suspended:
+                continue
             try:
                 await self._lease()
                 await self._run("; ".join(f"LISTEN {quoted(name)}" for name in self._channels))

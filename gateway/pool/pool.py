@@ -124,6 +124,10 @@ class Pool:
         self._total_told = 0
         """How many connections the purse knows of."""
         self._failures = 0
+        self.suspended = False
+        """No new work comes for now."""
+        self._renewed_at = 0.0
+        """What was begun to be opened before is out of date."""
         self._retry_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[ServerConnection, float] = {}
@@ -300,7 +304,7 @@ class Pool:
     def resize(self, limits: PoolSettings) -> None:
         """New limits, from now on; a lowered bound is met as servers come free."""
         self.limits = limits
-        self.core.minimum = limits.min
+        self.core.minimum = 0 if self.suspended else limits.min
         self.core.queue_max = limits.queue_max
         self.core.reserve = limits.operator_reserve
         self._permits.resize(limits.max)
@@ -327,9 +331,37 @@ class Pool:
     def vacate(self) -> None:
         """Leave the database: what is idle now, the rest as it comes free."""
         self._retry_at = max(self._retry_at, self._clock() + _VACATED_S)
+        self.reconnect()
+
+    def suspend(self, suspended: bool) -> None:
+        """No new work comes for now: leave the database as `vacate` does, until it comes again."""
+        self.suspended = suspended
+        self.core.minimum = 0 if suspended or self.core.retired else self.limits.min
+        if suspended:
+            self._close_idle()
+        else:
+            self._open_wanted()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of the queue is free."""
+        return 2 * len(self.core.queue) <= self.core.queue_max
+
+    def drop(self) -> None:
+        """Close what no client has, whatever it still does."""
+        self._close_idle()
+        for server in self.core.servers(ServerState.CLEANING):
+            self._cancel_and_close(server)
+
+    def reconnect(self) -> None:
+        """Replace every connection: what is idle now, the rest as it comes free."""
+        self._renewed_at = self._clock()
         for state in (ServerState.BUSY, ServerState.CLEANING):
             for server in self.core.servers(state):
                 server.life_ends_at = 0.0
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for server in self.core.servers(ServerState.IDLE):
             self._close(server)
 
@@ -409,6 +441,8 @@ class Pool:
             self.core.opening -= 1
             raise
         self._opened(server)
+        if began < self._renewed_at:
+            server.life_ends_at = 0.0
 
     def _opened(self, server: ServerConnection) -> None:
         if self._failures:
@@ -468,6 +502,8 @@ class Pool:
 
     def _unwanted(self, server: ServerConnection) -> bool:
         if self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at:
+            return True
+        if self.suspended and not self.core.queue:
             return True
         return self._permits.lend > 0 and self._may_lend()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from gateway.clock import Clock
@@ -36,6 +36,7 @@ class Pools:
         self._credentials: dict[tuple[str, int, str], Dsn] = {}
         self._limits: dict[tuple[str, int, str], PoolSettings] = {}
         self._operator: RoleCredentials | None = None
+        self._suspended: frozenset[tuple[str, int, str]] = frozenset()
         self._opening = Opening(clock, KeyCache(), ClientContexts())
 
     def configure(
@@ -68,6 +69,40 @@ class Pools:
         """Clients that an endpoint's pools serve, and that wait for them."""
         address = endpoint.address
         return sum(pool.core.in_use for key, pool in self._pools.items() if key[0] == address)
+
+    def have_room(self, endpoint: Endpoint) -> bool:
+        """Whether the pools of an endpoint can take many more who wait for a server."""
+        address = endpoint.address
+        return all(pool.has_room for key, pool in self._pools.items() if key[0] == address)
+
+    def suspend(self, addresses: frozenset[tuple[str, int, str]]) -> None:
+        """These addresses get no new work for now, all others do."""
+        if addresses == self._suspended:
+            return
+        self._suspended = addresses
+        for (address, _), pool in self._pools.items():
+            if pool.suspended != (address in addresses):
+                pool.suspend(address in addresses)
+
+    @property
+    def suspended(self) -> frozenset[tuple[str, int, str]]:
+        """Addresses that get no new work for now."""
+        return self._suspended
+
+    def reconnect(self, addresses: Collection[tuple[str, int, str]]) -> None:
+        """Every connection there is replaced by a new one as it comes free."""
+        for pool in self:
+            if pool.dsn.address in addresses:
+                pool.reconnect()
+        for pool, listening in list(self._listening.items()):
+            if pool.dsn.address in addresses:
+                listening.reconnect()
+
+    def drop(self, addresses: Collection[tuple[str, int, str]]) -> None:
+        """Close what no client has there."""
+        for pool in self:
+            if pool.dsn.address in addresses:
+                pool.drop()
 
     def __iter__(self) -> Iterator[Pool]:
         yield from self._pools.values()
@@ -139,6 +174,8 @@ class Pools:
         purse.resize(limits.max)
         pool = Pool(name, dsn, limits, opener, self._clock, purse)
         self._pools[key] = pool
+        if address in self._suspended:
+            pool.suspend(True)
         return pool
 
     def _dsn(self, address: tuple[str, int, str], user: str) -> Dsn | None:

@@ -32,6 +32,7 @@ class Choice(NamedTuple):
 class Obstacle(Enum):
     """Why a replica may not serve a read."""
 
+    DRAINED = auto()
     UNSEEN = auto()
     OUTDATED = auto()
     UNREACHABLE = auto()
@@ -67,6 +68,8 @@ class Known:
     primary_log: PrimaryLog | None
     mark: float
     now: float
+    drained: frozenset[Address] = frozenset()
+    """Where operators want no new work."""
 
 
 BY_POLICY = "reads go to the primary by policy"
@@ -127,6 +130,8 @@ def floor_of(rules: Reads, known: Known) -> Floor | None:
 
 def obstacle(replica: Endpoint, rules: Reads, known: Known, floor: Floor | None) -> Obstacle | None:
     """What keeps a replica from serving the read, None when nothing does."""
+    if replica.address in known.drained:
+        return Obstacle.DRAINED
     status = known.statuses.get(replica.address)
     if status is None:
         return Obstacle.UNSEEN
@@ -207,6 +212,7 @@ def _words(found: Obstacle, replica: Endpoint, rules: Reads, known: Known) -> st
 
 
 _WORDS = {
+    Obstacle.DRAINED: "is drained by an operator",
     Obstacle.UNSEEN: "has not been looked at yet",
     Obstacle.OUTDATED: "was not looked at lately",
     Obstacle.UNREACHABLE: "can't be reached",

@@ -17,6 +17,7 @@ from gateway.router.topology import Endpoint, Snapshot
 from gateway.session.allowance import Budgets
 from gateway.session.holds import Holds
 from gateway.session.parents import Parents
+from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
 from gateway.settings.model import PoolMode, Settings
 
@@ -57,6 +58,7 @@ class Context:
     tables: TableMap
     parents: Parents
     holds: Holds
+    pauses: Pauses
     health: Health
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 
 from gateway.errors import (
     AuthorizationFailed,
+    Disabled,
     FeatureNotSupported,
     GatewayError,
     NoRoute,
@@ -28,9 +29,11 @@ from gateway.protocol import messages
 from gateway.protocol.startup import NEWEST, StartupMessage, split_options, unknown_options
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked, NeedOwner, Reject, Route, route
+from gateway.router.topology import Shard
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
+from gateway.session.pauses import Passage
 from gateway.session.reading_client import ReadingSession
 from gateway.session.roaming_client import RoamingSession
 from gateway.session.scattering_client import ScatteringSession
@@ -139,6 +142,14 @@ class Doorkeeper:
                 hint=f"listen.max_client_connections is {limit}.",
             )
 
+    def _require_enabled(self, login: Login, shard: Shard) -> None:
+        """Refuse clients of a database that takes no new ones; operators may look after it."""
+        if login.kind is LoginKind.OPERATOR:
+            return
+        if self._context.pauses.standing.is_disabled(shard):
+            self._context.counters.rejected_clients += 1
+            raise Disabled(f'database "{shard.name}" is not currently accepting connections')
+
     async def open_session(self, admission: Admission) -> None:
         """Begin the session of an admitted client. Raises GatewayError."""
         if "replication" in admission.startup.parameters:
@@ -219,10 +230,18 @@ class Doorkeeper:
         pool = self._context.pools.get(home.endpoint, operator=operator)
         key = (pool.name, admission.settings)
         known = self._hellos.get(key)
+        if known is None and self._context.pauses.cover((home.shard,)):
+            return await self._hello_meanwhile(admission)
         if known is None:
             known = await _try_settings(pool, admission.settings)
             self._hellos[key] = known
         return known
+
+    async def _hello_meanwhile(self, admission: Admission) -> Hello:
+        """The client's own database is paused: what the meta database says."""
+        meta = self._context.snapshot.meta
+        await Passage(self._context.pauses).wait((meta,))
+        return await self._hello(admission, Route(meta, meta.primary, "the home is paused"))
 
     async def _home(self, admission: Admission) -> Route:
         """Where the client's statements will go; the meta database while that isn't known."""
@@ -234,6 +253,7 @@ class Doorkeeper:
             known = await context.look_up(admission.login, outcome.owner)
             outcome = route(context.snapshot, admission.login, admission.asked, known)
         if isinstance(outcome, Route):
+            self._require_enabled(admission.login, outcome.shard)
             return outcome
         assert isinstance(outcome, Reject)
         raise outcome.error

@@ -20,6 +20,7 @@ from gateway.pool.pools import Pools
 from gateway.pool.visit import Visit
 from gateway.router.demand import ParentKey
 from gateway.router.topology import Snapshot
+from gateway.session.pauses import Passage, Pauses
 from gateway.session.state import literal, replay_sql
 
 Rows = list[tuple[str, str]]
@@ -48,18 +49,17 @@ class Parents:
         return self._found.get(key)
 
     async def find(
-        self, keys: Sequence[ParentKey], snapshot: Snapshot, pools: Pools
+        self, keys: Sequence[ParentKey], snapshot: Snapshot, pools: Pools, pauses: Pauses
     ) -> dict[ParentKey, str]:
         """The owner's id of each row, empty when there is no such row: every database is asked.
 
         ``keys`` are of one table and column. A database that can't answer is no hindrance to what
-        the others find. Raises NoRoute, and what a database says.
+        the others find; one that is paused is only waited for where they don't find all. Raises
+        NoRoute, Paused, and what a database says.
         """
-        places = {
-            shard.primary.address: shard.primary
-            for industry in snapshot.industries.values()
-            for shard in industry.shards
-        }
+        shards = [shard for one in snapshot.industries.values() for shard in one.shards]
+        paused = [shard for shard in shards if pauses.cover((shard,))]
+        places = {shard.primary.address: shard.primary for shard in shards if shard not in paused}
         sql = self._sql(keys)
         asked = [_ask(pools.get(endpoint), sql) for endpoint in places.values()]
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -67,6 +67,9 @@ class Parents:
         for answer in answers:
             if not isinstance(answer, BaseException):
                 self._take(answer, keys[0], found)
+        if paused and len(found) < len(keys):
+            await Passage(pauses).wait(paused)
+            return await self.find(keys, snapshot, pools, pauses)
         failed = next((one for one in answers if isinstance(one, BaseException)), None)
         if failed is not None and len(found) < len(keys):
             raise failed

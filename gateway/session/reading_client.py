@@ -8,6 +8,7 @@ owner's next reads find what it wrote.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +20,7 @@ from gateway.pool.server import IDLE, ServerConnection
 from gateway.router.identity import Login, LoginKind
 from gateway.router.replicas import BY_POLICY
 from gateway.router.route import Asked, Route
-from gateway.router.topology import Role
+from gateway.router.topology import Role, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
@@ -77,6 +78,11 @@ class ReadingSession(ClientSession):
     # --- the way to a server ---
 
     def _acquire(self, target: Route) -> None:
+        if self._context.pauses.standing.pauses and self._parks(
+            (target.shard,), self._owners(target)
+        ):
+            self.last_route = target
+            return
         self._reads = False
         health = self._context.health
         if health.serves_reads(target.shard) and not self._context.session_mode(target.endpoint):
@@ -88,6 +94,37 @@ class ReadingSession(ClientSession):
             if target.endpoint is target.shard.primary:
                 target = self._to_primary(target)
         super()._acquire(target)
+
+    def _owners(self, target: Route) -> frozenset[str]:
+        """Whose work it is that a route was found for."""
+        return frozenset() if target.owner is None else frozenset((target.owner,))
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Whose work is under way on our server."""
+        return frozenset() if self.last_route is None else self._owners(self.last_route)
+
+    def _parks(self, shards: Sequence[Shard], owners: Collection[str]) -> bool:
+        """Whether the unit at the front has to wait for the end of a pause; if so, it does."""
+        pauses = self._context.pauses
+        if not pauses.cover(shards, owners):
+            return False
+        self._context.holds.leave(self)
+        try:
+            pauses.park(self, shards, owners)
+        except GatewayError as error:
+            self._refuse_unit(error)
+        return True
+
+    def heed_pause(self) -> None:
+        """A pause has begun: who waits for a server looks whether it is for him."""
+        if self.phase is Phase.SEEKING and self._pool is not None and self in self._pool.core.queue:
+            self._pool.give_up(self)
+            self.try_again()
+
+    def turned_away(self, error: GatewayError) -> None:
+        """There is no waiting any longer for the end of a pause."""
+        self._refuse_unit(error)
 
     def _to_primary(self, target: Route) -> Route:
         """The same, to the endpoint that is the primary now."""
@@ -160,16 +197,20 @@ class ReadingSession(ClientSession):
         return passing and self._pool.counters.opened > 0
 
     def try_again(self) -> None:
-        """The statement has waited a moment for its database."""
+        """The statement has waited for its database."""
         self.phase = Phase.IDLE
         self._go_on()
 
     def _refuse_unit(self, error: GatewayError) -> None:
-        self._context.holds.leave(self)
+        self._wait_no_more()
         super()._refuse_unit(error)
 
-    def _stop_seeking(self) -> None:
+    def _wait_no_more(self) -> None:
         self._context.holds.leave(self)
+        self._context.pauses.leave(self)
+
+    def _stop_seeking(self) -> None:
+        self._wait_no_more()
         super()._stop_seeking()
 
     def _may_fall_back(self, target: Route, error: GatewayError) -> bool:

@@ -130,7 +130,9 @@ class RoamingSession(ScatteringSession):
                 peek.learn(grants=known.grants, owner=known.owner)
             else:
                 keys = (needed.key, *needed.others)
-                found = await context.parents.find(keys, context.snapshot, context.pools)
+                found = await context.parents.find(
+                    keys, context.snapshot, context.pools, context.pauses
+                )
                 for each in found.items():
                     peek.learn(parent=each)
         except GatewayError as error:

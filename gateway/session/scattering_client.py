@@ -111,6 +111,8 @@ class ScatteringSession(ReadingSession):
             raise NoRoute("only a statement that provably reads can be scattered")
 
     def _ask_all(self, shards: Sequence[Shard], column: str) -> None:
+        if self._parks(shards, ()):
+            return
         pools, operator = self._context.pools, self.login.kind is LoginKind.OPERATOR
         self._scatter = Scatter(
             self._inbox.data[: self._unit.size],

@@ -67,7 +67,8 @@ def _between(place: str, before: object, after: object) -> Iterator[Change]:
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         yield from _entries(f"{place}.", "", before, after)
     elif isinstance(before, list) and isinstance(after, list) and _of_parts([*before, *after]):
-        old, new = dict(enumerate(before)), dict(enumerate(after))
+        old: dict[object, object] = dict(enumerate(before))
+        new: dict[object, object] = dict(enumerate(after))
         yield from _entries(f"{place}[", "]", old, new)
     elif place.endswith(_PASSWORD):
         yield Change(place, _SECRET)

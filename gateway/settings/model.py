@@ -499,6 +499,20 @@ class Failover(Section):
     )
 
 
+class Pause(Section):
+    """What happens to statements while an operator has paused where they go."""
+
+    limit_s: Seconds = Field(
+        300, description="A pause that names no time of its own (PAUSE ... FOR) ends after this."
+    )
+    hold_ms_max: Milliseconds = Field(
+        120_000, description="Longest wait of a statement for the end of a pause; then 57P03."
+    )
+    hold_clients_max: int = Field(
+        10_000, ge=0, description="Clients that may wait like this; one more gets 57P03 at once."
+    )
+
+
 class MetaSettings(Section):
     """The meta database."""
 
@@ -631,6 +645,10 @@ class Settings(Section):
     health: Health = Field(default_factory=Health, description="How databases are watched.")
     failover: Failover = Field(
         default_factory=Failover, description="What happens to statements when a primary is lost."
+    )
+    pause: Pause = Field(
+        default_factory=Pause,
+        description="What happens to statements while an operator has paused where they go.",
     )
     operator_role: RoleCredentials | None = Field(
         None, description="Database role that operator logins use; the URL's when empty."

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from gateway.admin import version
+from gateway.admin import operations, version
 from gateway.admin.commands import own_rows
 from gateway.admin.metrics import WorkerCollector
 from gateway.admin.sums import plain
@@ -27,6 +27,7 @@ from gateway.errors import ConfigError
 from gateway.health.marks import Marks
 from gateway.net.listener import open_tcp
 from gateway.session.census import Census
+from gateway.session.standing import Instruction, Standing
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
 from gateway.supervisor.channel import Body, greet, greeted
@@ -125,9 +126,10 @@ class _Work:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
         ending.on_signals()
         member.serve(self._notices(ending), self._answerers())
-        talking = asyncio.ensure_future(member.run(sock, self._seat.control, self._seat.hello))
+        talking = asyncio.ensure_future(member.run(sock, self._seat.control, self._hello))
         try:
             self._worker = Worker(self._settings, self._reread, self._seat.place(member))
+            self._obey(self._seat.body["standing"])
             await self._worker.start()
         except (ConfigError, OSError) as error:
             _log.error("worker %d can't start: %s", self._seat.number, error)
@@ -149,6 +151,7 @@ class _Work:
         return {
             "drain": lambda body: ending.terminate(),
             "stop": lambda body: ending.interrupt(),
+            "standing": lambda body: self._obey(body["instructions"]),
             "vacate": lambda body: self._worker.vacate_here(body["database"]),
         }
 
@@ -159,6 +162,7 @@ class _Work:
             "status": self._status,
             "cancel": self._cancel,
             "reload": self._reload,
+            "instruct": self._instruct,
         }
 
     async def _rows(self, body: Body) -> list[Any]:
@@ -177,6 +181,18 @@ class _Work:
     async def _cancel(self, body: Body) -> list[Any]:
         found = await self._worker.cancel_here(body["number"], bytes.fromhex(body["secret"]))
         return [True] if found else []
+
+    async def _instruct(self, body: Body) -> list[Any]:
+        return operations.carry_out(self._worker.context, Instruction.of(body["instruction"]))
+
+    def _obey(self, plain: list[Any]) -> None:
+        """What operators have ordered of the others before we came."""
+        operations.take_over(self._worker.context, Standing(map(Instruction.of, plain)))
+
+    def _hello(self) -> tuple[Body, dict[str, int]]:
+        body, descriptors = self._seat.hello()
+        pauses = self._worker.context.pauses
+        return {**body, "standing": [one.plain() for one in pauses.orders()]}, descriptors
 
     async def _reload(self, body: Body) -> list[Any]:
         before, self._settings = self._settings, from_plain(body["settings"])

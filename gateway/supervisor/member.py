@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.admin.view import Row
 from gateway.pool.permits import PoolKey, Purse, SharedPurse
+from gateway.session.standing import Instruction
 from gateway.supervisor.channel import (
     Answerer,
     AskFailed,
@@ -116,9 +117,15 @@ class Member:
     # --- Fleet ---
 
     async def rows(self, command: str) -> dict[int, list[Row] | None]:
+        return await self._of_others("rows of others", command=command)
+
+    async def carry_out(self, instruction: Instruction) -> dict[int, list[Row] | None]:
+        return await self._of_others("instruct others", instruction=instruction.plain())
+
+    async def _of_others(self, kind: str, **body: Any) -> dict[int, list[Row] | None]:
         """The other workers' rows, by worker; without a supervisor nobody else is known."""
         try:
-            items = await self._ask("rows of others", _ROWS_S, command=command)
+            items = await self._ask(kind, _ROWS_S, **body)
         except AskFailed:
             return {0: None}
         found: dict[int, list[Row] | None] = {}

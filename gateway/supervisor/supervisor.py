@@ -25,6 +25,7 @@ from gateway.health.marks import new_table
 from gateway.ids import worker_of
 from gateway.net.listener import open_tcp, open_unix
 from gateway.session.census import Census, new_census
+from gateway.session.standing import Instruction, Standing
 from gateway.settings.changes import described
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
 from gateway.settings.plain import to_plain
@@ -78,6 +79,7 @@ class Supervisor:
         self._descriptors: dict[str, int] = {}
         self._port: socket.socket | None = None
         self._draining = False
+        self._standing = Standing()
         self._epoch = 0
         """Grows with each reload."""
 
@@ -223,19 +225,30 @@ class Supervisor:
             "host": host,
             "port": port,
             "settings": to_plain(self.settings),
+            "standing": self._orders(),
         }
         return body, self._descriptors
+
+    def _orders(self) -> list[Any]:
+        """What operators have ordered that holds for workers that come now."""
+        return [one.plain() for one in self._standing.instructions(monotonic())]
 
     def channel_of(self, hand: Hand) -> Channel:
         pid, desk = hand.process.pid, self._desk
 
         def ready(body: Body) -> None:
             hand.ready = True
+            if hand.channel is not None:  # orders may have come since it was given its place
+                hand.channel.tell("standing", instructions=self._orders())
             if hand.settings_epoch != self._epoch and hand.channel is not None:
                 self._follow_soon(hand, hand.channel)
 
         async def rows_of_others(body: Body) -> Sequence[Any]:
-            return await self._rows(body["command"], but=hand.number)
+            return await self._rows("rows", hand.number, command=body["command"])
+
+        async def instruct_others(body: Body) -> Sequence[Any]:
+            self._standing.apply(Instruction.of(body["instruction"]))
+            return await self._rows("instruct", hand.number, instruction=body["instruction"])
 
         async def reload_all(body: Body) -> Sequence[Any]:
             return await self.reload()
@@ -255,6 +268,7 @@ class Supervisor:
         }
         answerers = {
             "rows of others": rows_of_others,
+            "instruct others": instruct_others,
             "reload all": reload_all,
             "cancel": cancel,
         }
@@ -267,6 +281,8 @@ class Supervisor:
             "version": version.version_line(),
         }
         same = all(body[name] == value for name, value in own.items())
+        for plain in body.get("standing", ()):
+            self._standing.apply(Instruction.of(plain))
         for name, descriptor in descriptors.items():
             if name in self._descriptors or not (same or name == "unix"):
                 os.close(descriptor)
@@ -318,12 +334,10 @@ class Supervisor:
         work = (self._ask_one(channel, kind, timeout_s, **body) for channel in channels.values())
         return dict(zip(channels, await asyncio.gather(*work), strict=True))
 
-    async def _rows(self, command: str, but: int) -> list[Any]:
+    async def _rows(self, kind: str, but: int, **body: Any) -> list[Any]:
         """Pairs of a worker's number and one of its rows; see `Member.rows`."""
         items: list[Any] = []
-        for number, answer in (
-            await self._ask_all("rows", _ANSWER_S, but, command=command)
-        ).items():
+        for number, answer in (await self._ask_all(kind, _ANSWER_S, but, **body)).items():
             if isinstance(answer, Exception):
                 items.append([number, None])
             else:

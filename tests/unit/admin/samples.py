@@ -32,6 +32,7 @@ from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.holds import Holds
 from gateway.session.parents import Parents
+from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
 from gateway.settings.dsn import parse
 from gateway.settings.effective import pool_limits, read_rules
@@ -86,6 +87,7 @@ def make_context(settings: Settings | None = None) -> Context:
         tables=build_tables(settings.routing),
         parents=Parents(lambda: NOW, owner_column(settings.routing)),
         holds=Holds(settings.failover, lambda: NOW),
+        pauses=Pauses(settings.pause, lambda: NOW, lambda shard: True),
     )
     limits = {
         endpoint.address: pool_limits(settings, shard.industry)

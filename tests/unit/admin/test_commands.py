@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.admin.actions import ACTIONS
 from gateway.admin.commands import COMMANDS, Command, understand
 from gateway.admin.errors import CommandSyntax, ReloadFailed
 from gateway.admin.order import Conversation, Order
@@ -42,7 +43,8 @@ async def test_every_command_gives_rows_that_fit_its_columns(command: Command) -
 
 async def test_help_lists_every_command_once() -> None:
     listed = [row[0] for row in await rows("SHOW HELP")]
-    assert listed == [command.words for command in COMMANDS]
+    actions = [f"{one.word} {one.usage}" for one in ACTIONS]
+    assert listed == [*(command.words for command in COMMANDS), *actions]
 
 
 @pytest.mark.parametrize("text", ["show routes", "Show\n ROUTES", "SHOW /* all */ ROUTES -- now"])

@@ -1,0 +1,285 @@
+"""Commands that do something to the gateway's work: PAUSE, DRAIN, KILL and the like.
+
+One table says what each is called, what may follow it, and what it does in every worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.admin import operations
+from gateway.admin.errors import CommandSyntax, NothingLikeIt, StillRunning
+from gateway.admin.order import Order
+from gateway.admin.view import Row
+from gateway.admin.views import Views
+from gateway.admin.words import Kind as Token
+from gateway.admin.words import Statement
+from gateway.clock import monotonic
+from gateway.router.topology import Snapshot
+from gateway.session.standing import Deed, Instruction, Kind, Scope, endpoints
+
+_POLL_S = 0.05
+_LISTED_MAX = 20
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(MS|S|MIN|H)?")
+_UNITS_S = {"MS": 0.001, "S": 1.0, None: 1.0, "MIN": 60.0, "H": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command was told: for what, and its times in seconds."""
+
+    scope: Scope
+    for_s: float | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One command: what may follow its word, what it is for, and what it does."""
+
+    word: str
+    usage: str
+    help: str
+    kinds: tuple[Kind, ...]
+    """What it can be about; ALL where it needs no name."""
+    run: Callable[[Views, Asked, list[str]], Awaitable[None]]
+    timed: bool = False
+    """Whether FOR and TIMEOUT may follow."""
+
+
+def action(statement: Statement, all_views: Views) -> Order | None:
+    """The order for a statement that begins with an action's word, else None.
+
+    Raises CommandSyntax; what it names is looked for when it is run.
+    """
+    found = _BY_WORD.get(statement[0].text) if statement[0].kind is Token.WORD else None
+    if found is None:
+        return None
+    words, for_s, timeout_s = statement[1:], None, None
+    if found.timed:
+        words, timeout_s = _time_behind(words, "TIMEOUT")
+        words, for_s = _time_behind(words, "FOR")
+    kind, name = _named(found, words)
+    notices: list[str] = []
+
+    async def run() -> Iterable[Row]:
+        scope = _scope(found, kind, name, all_views.context.snapshot)
+        await found.run(all_views, Asked(scope, for_s, timeout_s), notices)
+        return ()
+
+    return Order(found.word, run, None, notices)
+
+
+# --- reading a command ---
+
+
+def _time_behind(words: Statement, word: str) -> tuple[Statement, float | None]:
+    """The words without ``word`` and a time at their end, and the time in seconds."""
+    if len(words) < 2 or words[-2].text != word or words[-2].kind is not Token.WORD:
+        return words, None
+    match = _TIME.fullmatch(words[-1].text.upper())
+    if match is None or not float(match[1]):
+        raise CommandSyntax(
+            f"{word} needs a time, not {words[-1].raw}", hint="Such as 30s, 500ms, 5min or 1h."
+        )
+    return words[:-2], float(match[1]) * _UNITS_S[match[2]]
+
+
+def _named(found: Action, words: Statement) -> tuple[Kind | None, str]:
+    """Of which kind, if that is said, and the name; quoted or not, hyphens and all."""
+    kind = None
+    if len(words) > 1 and words[0].kind is Token.WORD:
+        kind = _KINDS.get(words[0].text)
+    rest = words if kind is None else words[1:]
+    plain = all(token.kind is Token.WORD or token.raw == "-" for token in rest)
+    name = "".join(token.raw for token in rest) if plain else rest[0].text
+    if (not plain and len(rest) > 1) or (kind is not None and kind not in found.kinds):
+        raise _misused(found)
+    if not name and Kind.ALL not in found.kinds:
+        raise _misused(found)
+    return (Kind.ALL, "") if not name else (kind, name)
+
+
+def _misused(found: Action) -> CommandSyntax:
+    return CommandSyntax(f"{found.word} is followed by: {found.usage or 'nothing'}")
+
+
+_KINDS = {
+    "CLIENT": Kind.CLIENT,
+    "DATABASE": Kind.SHARD,
+    "ENDPOINT": Kind.ENDPOINT,
+    "INDUSTRY": Kind.INDUSTRY,
+    "OWNER": Kind.OWNER,
+    "SHARD": Kind.SHARD,
+}
+
+
+def _scope(found: Action, kind: Kind | None, name: str, snapshot: Snapshot) -> Scope:
+    """What is meant. Raises NothingLikeIt."""
+    for one in found.kinds if kind is None else (kind, Kind.INDUSTRY)[: 1 + (kind is Kind.SHARD)]:
+        known = _known(one, name, snapshot)
+        if known is not None and (kind is not None or one not in _MUST_BE_SAID):
+            return Scope(one, known)
+    what = f"no {kind.value}" if kind is not None else "nothing"
+    raise NothingLikeIt(
+        f'there is {what} named "{name}"', hint="SHOW ROUTES lists industries and databases."
+    )
+
+
+_MUST_BE_SAID = (Kind.OWNER, Kind.CLIENT)
+"""Any name could be one of these."""
+
+
+def _known(kind: Kind, name: str, snapshot: Snapshot) -> str | None:
+    """The name as the topology spells it; None when it has no such thing."""
+    if kind is Kind.SHARD:
+        return name if name in snapshot.shards else None
+    if kind is Kind.INDUSTRY:
+        same = (one for one in snapshot.industries if one.lower() == name.lower())
+        return next(same, None)
+    if kind is Kind.ENDPOINT:
+        return next((one.name for one in endpoints(snapshot) if one.name == name), None)
+    return name
+
+
+# --- in every worker ---
+
+
+async def _everywhere(
+    all_views: Views, deed: Deed, scope: Scope, notices: list[str], ends_at: float = 0.0
+) -> list[Row]:
+    """Have all workers carry an instruction out; what they have to tell."""
+    instruction = Instruction(deed, scope, ends_at)
+    rows = operations.carry_out(all_views.context, instruction)
+    if all_views.fleet is None:
+        return rows
+    for number, others in (await all_views.fleet.carry_out(instruction)).items():
+        if others is None:
+            notices.append(f"no answer from worker {number}: it may not have followed")
+        else:
+            rows += others
+    return rows
+
+
+async def _pause(all_views: Views, asked: Asked, notices: list[str]) -> None:
+    """Park new work, and wait until what runs has ended. Raises StillRunning."""
+    limit_s = asked.for_s or all_views.context.pauses.settings.limit_s
+    now = monotonic()
+    ends_at, gives_up_at = now + limit_s, now + (asked.timeout_s or limit_s)
+    await _everywhere(all_views, Deed.PAUSE, asked.scope, notices, ends_at)
+    try:
+        while running := await _everywhere(all_views, Deed.RUNNING, asked.scope, []):
+            if monotonic() >= gives_up_at:
+                raise _still(asked.scope, running)
+            await asyncio.sleep(_POLL_S)
+    except BaseException:
+        await asyncio.shield(_everywhere(all_views, Deed.RESUME, asked.scope, []))
+        raise
+    notices.append(f"paused for {limit_s:g} s at most: RESUME ends it")
+
+
+def _still(scope: Scope, running: Sequence[Row]) -> StillRunning:
+    lines = [row[0] or "" for row in running[:_LISTED_MAX]]
+    more = len(running) - len(lines)
+    return StillRunning(
+        f"{scope} is not paused: something runs there still",
+        detail="\n".join([*lines, *([f"and {more} more"] if more else [])]),
+        hint="KILL CLIENT ends one of them; PAUSE waits for longer with another TIMEOUT.",
+    )
+
+
+async def _resume(all_views: Views, asked: Asked, notices: list[str]) -> None:
+    pauses = all_views.context.pauses.standing.pauses
+    if asked.scope not in pauses and not (asked.scope.kind is Kind.ALL and pauses):
+        raise NothingLikeIt(f"{asked.scope} is not paused", hint="SHOW PAUSES lists what is.")
+    await _everywhere(all_views, Deed.RESUME, asked.scope, notices)
+
+
+async def _drain(all_views: Views, asked: Asked, notices: list[str]) -> None:
+    """Raises NothingLikeIt for a primary, whose work has nowhere else to go."""
+    context = all_views.context
+    for shard in context.snapshot.shards.values():
+        primary = context.health.primary_of(shard)
+        if primary.name == asked.scope.name:
+            raise NothingLikeIt(
+                f"{primary.name} is a primary: its work can't go elsewhere",
+                hint=f"PAUSE DATABASE {shard.name} makes it wait.",
+            )
+    await _everywhere(all_views, Deed.DRAIN, asked.scope, notices)
+
+
+def _just(deed: Deed) -> Callable[[Views, Asked, list[str]], Awaitable[None]]:
+    """An action that is one instruction."""
+
+    async def run(all_views: Views, asked: Asked, notices: list[str]) -> None:
+        await _everywhere(all_views, deed, asked.scope, notices)
+
+    return run
+
+
+async def _kill(all_views: Views, asked: Asked, notices: list[str]) -> None:
+    """End clients; a database is paused as well, as PgBouncer does it."""
+    scope = asked.scope
+    if scope.kind is not Kind.CLIENT:
+        limit_s = all_views.context.pauses.settings.limit_s
+        await _everywhere(all_views, Deed.PAUSE, scope, notices, monotonic() + limit_s)
+    ended = await _everywhere(all_views, Deed.KILL, scope, notices)
+    if scope.kind is Kind.CLIENT and not ended:
+        raise NothingLikeIt(f"there is no client {scope.name}", hint="SHOW CLIENTS lists them.")
+    if scope.kind is not Kind.CLIENT:
+        notices.append(f"{len(ended)} clients ended; paused until RESUME, {limit_s:g} s at most")
+
+
+_PLACES = (Kind.SHARD, Kind.INDUSTRY)
+
+ACTIONS = (
+    Action(
+        "PAUSE",
+        "[DATABASE x | INDUSTRY y | OWNER z] [FOR 30s] [TIMEOUT 10s]",
+        "let new work wait, and return when what runs has ended",
+        (Kind.ALL, *_PLACES, Kind.OWNER),
+        _pause,
+        timed=True,
+    ),
+    Action(
+        "RESUME",
+        "[DATABASE x | INDUSTRY y | OWNER z]",
+        "end a pause, or all of them: what waited goes on, in order",
+        (Kind.ALL, *_PLACES, Kind.OWNER),
+        _resume,
+    ),
+    Action(
+        "DRAIN",
+        "ENDPOINT x",
+        "no new work to a replica; its connections close as they come free",
+        (Kind.ENDPOINT,),
+        _drain,
+    ),
+    Action("UNDRAIN", "ENDPOINT x", "end that", (Kind.ENDPOINT,), _just(Deed.UNDRAIN)),
+    Action(
+        "RECONNECT",
+        "[DATABASE x | INDUSTRY y | ENDPOINT z]",
+        "replace server connections by new ones as they come free",
+        (Kind.ALL, *_PLACES, Kind.ENDPOINT),
+        _just(Deed.RECONNECT),
+    ),
+    Action(
+        "KILL",
+        "CLIENT n | DATABASE x | INDUSTRY y",
+        "end a client; or pause a database and end all clients of it at once",
+        (*_PLACES, Kind.CLIENT),
+        _kill,
+    ),
+    Action(
+        "DISABLE",
+        "DATABASE x | INDUSTRY y",
+        "turn new clients away, but for operators; those connected go on",
+        _PLACES,
+        _just(Deed.DISABLE),
+    ),
+    Action("ENABLE", "DATABASE x | INDUSTRY y", "end that", _PLACES, _just(Deed.ENABLE)),
+)
+_BY_WORD = {one.word: one for one in ACTIONS}
