@@ -119,6 +119,7 @@ class Worker:
             holds=Holds(settings.failover, monotonic),
             pauses=Pauses(settings.pause, monotonic, self._has_room),
         )
+        self.context.directory.cancels.serve(self.cancel_here)
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
         self._configure_pools()
@@ -295,7 +296,9 @@ class Worker:
         if await self.cancel_here(request.pid, request.secret):
             return
         fleet = None if self._place is None else self._place.fleet
-        if fleet is None or not await fleet.cancel(request.pid, request.secret):
+        if fleet is not None and await fleet.cancel(request.pid, request.secret):
+            return
+        if not await self.context.directory.cancels.forward(request.pid, request.secret):
             self.context.counters.cancels_unknown += 1
 
     async def cancel_here(self, number: int, secret: bytes) -> bool:

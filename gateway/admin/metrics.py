@@ -296,6 +296,9 @@ _DIRECTORY_TOTALS = {
     "lookup_failures": ("lookup_failures", "Questions it did not answer."),
     "listener_connects": ("listener_connects", "Times the gateway began to listen for changes."),
     "notifications": ("notifications", "Changes it was told of."),
+    "cancels_sent": ("cancels_sent", "Notifications about cancel requests to other gateways."),
+    "cancels_refused": ("cancels_refused", "Cancel requests not passed on, for too many waited."),
+    "cancels_carried_out": ("cancels_carried_out", "Cancel requests that other gateways had got."),
 }
 _CACHE_TOTALS = {
     "hits": "Look-ups answered from memory.",

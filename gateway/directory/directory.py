@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from gateway.clock import Clock, monotonic
+from gateway.clock import Clock, monotonic, wall_clock
+from gateway.directory import cancels
 from gateway.directory.cache import SingleFlightCache
 from gateway.directory.invalidation import InvalidationListener, Kind
 from gateway.directory.meta import MetaDatabase
@@ -36,11 +37,15 @@ class Directory:
         self._settings = settings
         self._clock = clock
         self._meta = MetaDatabase(meta, settings, clock)
+        self.cancels = cancels.CancelRelay(
+            cancels.Seal(meta, wall_clock), self._meta.pass_cancel_on
+        )
         self._listener = InvalidationListener(
             self._meta.connect,
             self._invalidate,
             self._flush,
             timeout_s=settings.lookup_timeout_ms / 1000,
+            others={cancels.CHANNEL: self.cancels.heard},
         )
         self._logins = self._cache(self._meta.login)
         self._owners = self._cache(self._meta.owner)
@@ -56,6 +61,7 @@ class Directory:
     async def close(self) -> None:
         """End look-ups that run and close all connections."""
         await self._listener.close()
+        await self.cancels.close()
         for cache in self._caches().values():
             await cache.close()
         await self._meta.close()
@@ -135,6 +141,9 @@ class Directory:
             "listener_connected": int(self._listener.connected),
             "listener_connects": self._listener.connects,
             "notifications": self._listener.notifications,
+            "cancels_sent": self.cancels.sent,
+            "cancels_refused": self.cancels.refused,
+            "cancels_carried_out": self.cancels.carried_out,
         }
         for name, cache in self._caches().items():
             figures[f"{name}_entries"] = len(cache)

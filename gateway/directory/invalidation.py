@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 import asyncpg
 
@@ -48,7 +49,8 @@ class InvalidationListener:
 
     ``on_invalidate(kind, key)`` for each notification; ``on_gap()`` whenever some may have been
     missed: when the connection is lost, and again once the next one listens. A dead peer is noticed
-    after ``keepalive_s`` plus ``timeout_s`` at the latest.
+    after ``keepalive_s`` plus ``timeout_s`` at the latest. ``others`` take the payloads of further
+    channels.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class InvalidationListener:
         *,
         timeout_s: float,
         keepalive_s: float = 5.0,
+        others: Mapping[str, Callable[[str], None]] = MappingProxyType({}),
     ) -> None:
         self._connect = connect
         self._on_invalidate = on_invalidate
         self._on_gap = on_gap
         self._timeout_s = timeout_s
         self._keepalive_s = keepalive_s
+        self._others = others
         self._backoff = Backoff(0.05, 5.0)
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -100,6 +104,8 @@ class InvalidationListener:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await connection.add_listener(CHANNEL, self._notified)
+                for channel in self._others:
+                    await connection.add_listener(channel, self._told)
             self._listening()
             while not await _set_within(lost, self._keepalive_s):
                 await self._check(connection)
@@ -135,6 +141,9 @@ class InvalidationListener:
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self.notifications += 1
         self._on_invalidate(*parse_payload(str(payload)))
+
+    def _told(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        self._others[channel](str(payload))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

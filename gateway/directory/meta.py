@@ -16,6 +16,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from gateway.clock import Clock
+from gateway.directory import cancels
 from gateway.directory.rows import (
     ApiKey,
     MalformedRow,
@@ -44,6 +45,8 @@ API_KEYS_QUERY = """
     FROM gateway.api_key
     WHERE login = $1 AND NOT disabled AND (valid_until IS NULL OR valid_until > now())
 """
+
+CANCEL_QUERY = f"SELECT pg_catalog.pg_notify('{cancels.CHANNEL}', $1)"
 
 GRANTS_QUERY = "SELECT scope, value FROM gateway.login_grant WHERE login = $1"
 
@@ -138,6 +141,14 @@ class MetaDatabase:
         """A connection outside the pool, with the same fixed settings. Raises what asyncpg does."""
         async with asyncio.timeout(self._timeout_s):
             return await asyncpg.connect(**connect_arguments(self._dsn, self._timeout_s))
+
+    async def pass_cancel_on(self, payload: str) -> None:
+        """Notify all gateways of cancel requests. Raises DirectoryUnavailable.
+
+        It may arrive twice when a connection is lost.
+        """
+        await self._rows("cancel request", CANCEL_QUERY, payload)
+        self._succeeded("cancel request")
 
     # -- look-ups: None for "no such"; DirectoryUnavailable when it can't be known.
     # A row that can't be used is logged and counts as "no such".
