@@ -137,6 +137,12 @@ class TransactionFailed(GatewayError):
     sqlstate = "25P02"
 
 
+class CompletionUnknown(GatewayError):
+    """A transaction over several databases is prepared in all, and its decision can't be read."""
+
+    sqlstate = "40003"
+
+
 class ServerSaid(GatewayError):
     """A server's own error, told to the client under its own SQLSTATE; ``fields`` by their code."""
 

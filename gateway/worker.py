@@ -20,6 +20,8 @@ from gateway.admin.pages import WorkerPages
 from gateway.admin.views import Views
 from gateway.clock import monotonic
 from gateway.directory.directory import Directory
+from gateway.directory.two_phase_log import TwoPhaseLog
+from gateway.directory.two_phase_resolver import Resolver, keep_resolving
 from gateway.errors import NotPermitted, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.prober import Prober
@@ -47,11 +49,12 @@ from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
+from gateway.session.two_phase import TwoPhase
 from gateway.settings.changes import described
-from gateway.settings.dsn import parse
+from gateway.settings.dsn import Dsn, parse
 from gateway.settings.effective import pool_limits
 from gateway.settings.model import Pool as PoolSettings
-from gateway.settings.model import Settings, TlsMode
+from gateway.settings.model import Routing, Settings, TlsMode
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +62,10 @@ FACTS_ENTRIES = 20_000
 FACTS_BYTES_MAX = 32 * 1024 * 1024
 _TICK_S = 0.1
 _DRAIN_POLL_S = 0.05
+_LOG_TIMEOUT_S = 5.0
+"""Longest time that a decision of a two-phase commit may take to be written."""
+_SETTLE_S = 5.0
+"""So long a stop waits for commits that are under way."""
 
 Reread = Callable[[], Settings]
 """Reads the settings anew. Raises ConfigError."""
@@ -100,6 +107,9 @@ class Worker:
             tenant_columns(settings.routing),
             settings.routing.harmless_functions,
         )
+        log = TwoPhaseLog(
+            parse(settings.meta.primary.get_secret_value()), _LOG_TIMEOUT_S
+        )
         self.context = Context(
             settings=settings,
             snapshot=build_snapshot(settings, epoch=1),
@@ -117,9 +127,14 @@ class Worker:
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),
+            two_phase=TwoPhase(log),
             pauses=Pauses(settings.pause, monotonic, self._has_room),
         )
         self.context.directory.cancels.serve(self.cancel_here)
+        self._two_phase_log = log
+        self._resolver = Resolver(
+            log, self._primary_places, lambda: self.context.two_phase.under_way, _LOG_TIMEOUT_S
+        )
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
         self._configure_pools()
@@ -141,6 +156,7 @@ class Worker:
             self._listeners.append(listener)
             listener.start()
         self._spawn(self._tick())
+        self._spawn(self._keep_resolving())
         if self._place is not None:
             _log.info("worker %d is ready", self._place.number)
             return
@@ -223,6 +239,8 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         await self._prober.close()
+        await self.context.two_phase.close(_SETTLE_S)
+        await self._two_phase_log.close()
         await self.context.pools.shut()
         await self.context.directory.close()
         await self._http.stop()
@@ -273,6 +291,28 @@ class Worker:
             tls=client_tls(settings) if sock.family != socket.AF_UNIX else None,
             timeout_s=settings.listen.login_timeout_s,
             in_progress_max=settings.auth.max_logins_in_progress,
+        )
+
+    # --- transactions over several databases ---
+
+    def _primary_places(self) -> list[Dsn]:
+        """Where transactions may have been prepared: every primary, once."""
+        context = self.context
+        urls = credentials(context.settings)
+        shards = context.snapshot.shards.values()
+        addresses = {context.health.primary_of(shard).address for shard in shards}
+        return [urls[address] for address in sorted(addresses)]
+
+    async def _keep_resolving(self) -> None:
+        """Look for what was left in doubt, at once and then every so often."""
+
+        def routing() -> Routing:
+            return self.context.settings.routing
+
+        await keep_resolving(
+            self._resolver,
+            lambda: routing().two_phase,
+            lambda: routing().two_phase_resolve_interval_s,
         )
 
     # --- clients ---

@@ -19,6 +19,7 @@ from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
+from gateway.session.two_phase import TwoPhase
 from gateway.settings.model import PoolMode, Settings
 
 
@@ -60,6 +61,7 @@ class Context:
     holds: Holds
     pauses: Pauses
     health: Health
+    two_phase: TwoPhase
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)

@@ -31,11 +31,11 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked, NeedOwner, Reject, Route, route
 from gateway.router.topology import Shard
 from gateway.session.authenticate import Authenticator, LoginRefused
+from gateway.session.branching_client import BranchingSession
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
 from gateway.session.pauses import Passage
 from gateway.session.reading_client import ReadingSession
-from gateway.session.roaming_client import RoamingSession
 from gateway.session.scattering_client import ScatteringSession
 from gateway.session.state import (
     Settings,
@@ -261,7 +261,7 @@ class Doorkeeper:
 
 _SESSIONS = {
     LoginKind.OWNER: ReadingSession,
-    LoginKind.SERVICE: RoamingSession,
+    LoginKind.SERVICE: BranchingSession,
     LoginKind.OPERATOR: ScatteringSession,
 }
 

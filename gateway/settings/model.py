@@ -591,6 +591,17 @@ class Routing(Section):
         description="Tell a database whose work may write, and by which epoch it was routed, so"
         " that one that knows of a newer place refuses it (docs/decisions/0004-epochs.md).",
     )
+    two_phase: bool = Field(
+        False,
+        description="Let a transaction of a service login go on in several databases, and commit"
+        " all of it or nothing, by prepared transactions (docs/decisions/0007-two-phase.md)."
+        " Needs max_prepared_transactions above 0 on every server.",
+    )
+    two_phase_resolve_interval_s: Seconds = Field(
+        30.0,
+        description="How often to look for transactions that a crash left prepared, and how old"
+        " they must be to be ended by what the log says.",
+    )
     assigned_keys: AssignedKeys = Field(
         AssignedKeys.REFUSE,
         description='UPDATE "Lead" SET "userId" = 7 WHERE id = 3 does not say whose row 3 is now:'

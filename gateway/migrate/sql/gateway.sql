@@ -122,6 +122,21 @@ CREATE TABLE IF NOT EXISTS gateway.id_number (
     stride integer NOT NULL
 );
 
+-- How transactions over several databases end (docs/decisions/0007-two-phase.md): written before the
+-- first branch is committed, and once. Without a row a transaction may still be decided to be aborted.
+CREATE TABLE IF NOT EXISTS gateway.two_phase (
+    transaction text PRIMARY KEY,
+    branches    text[] NOT NULL,
+    decision    text NOT NULL CHECK (decision IN ('commit', 'abort')),
+    decided_at  timestamptz NOT NULL DEFAULT now()
+);
+-- The name of this log in the names of prepared transactions: another gateway's are not ours to end.
+CREATE TABLE IF NOT EXISTS gateway.two_phase_name (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    name     text NOT NULL DEFAULT substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)
+);
+INSERT INTO gateway.two_phase_name DEFAULT VALUES ON CONFLICT DO NOTHING;
+
 -- Sends `<what>:<key>` on channel gateway_invalidate, for the key before and after the change. Its
 -- arguments are <what> and the name of the key column. NOTIFY leaves with the commit, not before.
 CREATE OR REPLACE FUNCTION gateway.notify_change() RETURNS trigger
@@ -208,7 +223,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'gateway_directory') THEN
         GRANT USAGE ON SCHEMA gateway TO gateway_directory;
         GRANT SELECT ON gateway.login, gateway.api_key, gateway.login_grant, gateway.placement,
-            gateway.owner TO gateway_directory;
+            gateway.owner, gateway.two_phase, gateway.two_phase_name TO gateway_directory;
+        GRANT INSERT, UPDATE, DELETE ON gateway.two_phase TO gateway_directory;
     END IF;
 END
 $$;

@@ -11,6 +11,7 @@ from gateway.admin.console import Console, ConsoleSession
 from gateway.admin.operator import Operator
 from gateway.admin.views import Views
 from gateway.directory.directory import Directory
+from gateway.directory.two_phase_log import TwoPhaseLog
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.state import Health
@@ -34,6 +35,7 @@ from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
+from gateway.session.two_phase import TwoPhase
 from gateway.settings.dsn import parse
 from gateway.settings.effective import pool_limits, read_rules
 from gateway.settings.model import Settings
@@ -87,6 +89,7 @@ def make_context(settings: Settings | None = None) -> Context:
         tables=build_tables(settings.routing),
         parents=Parents(lambda: NOW, owner_column(settings.routing)),
         holds=Holds(settings.failover, lambda: NOW),
+        two_phase=TwoPhase(TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), 1.0)),
         pauses=Pauses(settings.pause, lambda: NOW, lambda shard: True),
     )
     limits = {

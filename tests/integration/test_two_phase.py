@@ -1,0 +1,368 @@
+"""Transactions of a service login over several databases: all of it is committed, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import psycopg
+import pytest
+
+from gateway.demo.seed import SeedLogin
+from gateway.router.identity import LoginKind
+from tests.conftest import Provisioned
+from tests.integration.conftest import Gateway, StartGateway
+from tests.running import past_the_gateway, rest
+from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run
+
+FLUSH = b"H\0\0\0\4"
+SYNC = b"S\0\0\0\4"
+ON = {"routing": {"two_phase": True, "two_phase_resolve_interval_s": 0.3}}
+LAW, HOSPITAL = "law", "hospital"
+MEMO = "two-phase"
+
+
+@pytest.fixture
+def service(provisioned: Provisioned) -> SeedLogin:
+    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
+
+
+@pytest.fixture
+async def branching(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> AsyncIterator[Gateway]:
+    """A gateway that lets transactions branch; at the end nothing is leased, prepared or logged."""
+    gateway = await start_gateway(ON)
+    yield gateway
+    await rest(gateway.worker)
+    assert await prepared(provisioned) == []
+    url = provisioned.url("meta")
+    left = await past_the_gateway(url, "SELECT * FROM gateway.two_phase WHERE decision = 'commit'")
+    assert not left
+    for shard in (LAW, HOSPITAL, "medical_1", "medical_2"):
+        await past_the_gateway(
+            provisioned.url(shard), f"""DELETE FROM "Lead" WHERE "name" LIKE '{MEMO}%'"""
+        )
+    await past_the_gateway(url, f"""DELETE FROM "Session" WHERE "sessionToken" LIKE '{MEMO}%'""")
+
+
+@pytest.fixture
+async def wire(branching: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
+    place = Place("127.0.0.1", branching.port, service.user, service.password, "crm")
+    connection = await Wire.logged_in(place)
+    yield connection
+    await connection.close()
+
+
+async def prepared(provisioned: Provisioned) -> list[str]:
+    rows = await past_the_gateway(
+        provisioned.url("meta"), "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'gateway%'"
+    )
+    return [row["gid"] for row in rows]
+
+
+def owner_on(provisioned: Provisioned, shard: str) -> int:
+    owner = provisioned.owner_on(shard).owner
+    assert owner is not None
+    return int(owner)
+
+
+def status(messages: list[Message]) -> bytes:
+    assert messages[-1].tag == "Z"
+    return messages[-1].body
+
+
+def sqlstate(messages: list[Message]) -> str | None:
+    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
+
+
+def tag(messages: list[Message]) -> bytes:
+    return next(one.body for one in messages if one.tag == "C").rstrip(b"\0")
+
+
+def insert(owner: int, name: str) -> str:
+    return f"""INSERT INTO "Lead" ("userId", "name", "email")
+        VALUES ({owner}, '{MEMO} {name}', 'a@b')"""
+
+
+def session(owner: int, name: str) -> str:
+    return (
+        'INSERT INTO "Session" ("sessionToken", "userId", "expires")'
+        f" VALUES ('{MEMO} {name}', {owner}, now())"
+    )
+
+
+async def leads(provisioned: Provisioned, shard: str, name: str) -> int:
+    rows = await past_the_gateway(
+        provisioned.url(shard), f"""SELECT 1 FROM "Lead" WHERE "name" = '{MEMO} {name}'"""
+    )
+    return len(rows)
+
+
+async def sessions(provisioned: Provisioned, name: str) -> int:
+    rows = await past_the_gateway(
+        provisioned.url("meta"),
+        f"""SELECT 1 FROM "Session" WHERE "sessionToken" = '{MEMO} {name}'""",
+    )
+    return len(rows)
+
+
+async def test_meta_and_two_industries_commit_together(
+    wire: Wire, provisioned: Provisioned, branching: Gateway
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    assert status(await wire.query("BEGIN")) == b"T"
+    for text in (insert(law, "one"), insert(hospital, "one"), session(law, "one")):
+        said = await wire.query(text)
+        assert (sqlstate(said), status(said)) == (None, b"T"), said
+    assert await leads(provisioned, LAW, "one") == 0
+    # Back to a branch that is there: it sees what it wrote.
+    text = f"""SELECT current_database(), count(*) FROM "Lead"
+        WHERE "userId" = {law} AND "name" = '{MEMO} one'"""
+    found = next(one.cells for one in await wire.query(text) if one.tag == "D")
+    assert found == [b"crm_law", b"1"]
+    said = await wire.query("COMMIT")
+    assert (tag(said), status(said)) == (b"COMMIT", b"I")
+    assert await leads(provisioned, LAW, "one") == await leads(provisioned, HOSPITAL, "one") == 1
+    assert await sessions(provisioned, "one") == 1
+    assert branching.worker.context.two_phase.commits == 1
+    assert await wire.value("SELECT 1") == "1"
+
+
+async def test_rollback_and_an_error_in_any_branch_undo_all(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    for end in ("ROLLBACK", "COMMIT"):
+        await wire.query("BEGIN")
+        await wire.query(insert(law, "two"))
+        await wire.query(insert(hospital, "two"))
+        if end == "COMMIT":
+            broken = await wire.query(f'SELECT 1/0 FROM "Lead" WHERE "userId" = {law}')
+            assert (sqlstate(broken), status(broken)) == ("22012", b"E")
+            assert sqlstate(await wire.query(insert(hospital, "two"))) == "25P02"
+        said = await wire.query(end)
+        assert (tag(said), status(said)) == (b"ROLLBACK", b"I")
+    assert await leads(provisioned, LAW, "two") == await leads(provisioned, HOSPITAL, "two") == 0
+
+
+async def test_savepoints_hold_on_all_branches(wire: Wire, provisioned: Provisioned) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    one, two = owner_on(provisioned, "medical_1"), owner_on(provisioned, "medical_2")
+    script = [
+        ("BEGIN", b"T"),
+        (insert(law, "kept"), b"T"),
+        ("SAVEPOINT s", b"T"),
+        (insert(law, "dropped"), b"T"),
+        (insert(hospital, "dropped"), b"T"),  # a branch younger than the savepoint
+        ("SELECT 1/0", b"E"),
+        ("RELEASE s", b"E"),
+        ("SAVEPOINT t", b"E"),
+        ("ROLLBACK TO s", b"T"),
+        (insert(hospital, "kept"), b"T"),
+        (insert(one, "kept"), b"T"),  # joins behind a ROLLBACK TO
+        ("SAVEPOINT u", b"T"),
+        (insert(law, "dropped"), b"T"),
+        ("ROLLBACK TO u", b"T"),
+        ("RELEASE s", b"T"),
+        (insert(two, "kept"), b"T"),  # and behind a RELEASE
+        ("ROLLBACK TO s", b"E"),
+        ("ROLLBACK", b"I"),
+    ]
+    for text, expected in script:
+        said = await wire.query(text)
+        assert status(said) == expected, (text, said)
+    for text, _ in script[:-2]:
+        await wire.query(text)
+    assert tag(await wire.query("COMMIT")) == b"COMMIT"
+    for shard in (LAW, HOSPITAL, "medical_1", "medical_2"):
+        assert await leads(provisioned, shard, "kept") == 1
+        assert await leads(provisioned, shard, "dropped") == 0
+
+
+async def test_settings_and_isolation_hold_on_all_branches(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    await wire.query("BEGIN ISOLATION LEVEL SERIALIZABLE")
+    await wire.query("SET LOCAL lock_timeout = '7s'")
+    await wire.query(insert(law, "set"))
+    await wire.query("SET LOCAL statement_timeout = '8s'")
+    await wire.query("SELECT set_config('myapp.person', 'ann', true)")
+    await wire.query(insert(hospital, "set"))
+    for setting, value in (
+        ("transaction_isolation", "serializable"),
+        ("lock_timeout", "7s"),
+        ("statement_timeout", "8s"),
+        ("myapp.person", "ann"),
+    ):
+        assert await wire.value(f"SHOW {setting}") == value
+    await wire.query("SET work_mem = '5MB'")
+    await wire.query(insert(law, "set"))
+    assert await wire.value("SHOW work_mem") == "5MB"
+    assert await wire.value("SELECT current_database()") == "crm_law"
+    assert status(await wire.query("COMMIT")) == b"I"
+    assert await wire.value("SHOW work_mem") == "5MB"
+    assert await wire.value("SHOW statement_timeout") == "0"
+    # An owner that is said by a setting, in the middle of a transaction, is heeded too.
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "set"))
+    await wire.query(f"SET LOCAL gateway.owner = '{hospital}'")
+    found = await wire.query('SELECT current_database() FROM "Lead" LIMIT 1')
+    assert next(one.cells for one in found if one.tag == "D") == [b"crm_hospital"]
+    await wire.query("COMMIT")
+
+
+async def test_extended_protocol_in_units_of_many_shapes(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    into = """INSERT INTO "Lead" ("userId", "name", "email") VALUES ($1, $2, 'a@b')"""
+    values = [str(law).encode(), b"two-phase ext"], [str(hospital).encode(), b"two-phase ext"]
+    # BEGIN with the first statement, a statement with what belongs elsewhere, COMMIT with another.
+    wire.send(run("BEGIN") + run(into, *values[0]) + SYNC)
+    said = await wire.until("Z")
+    assert [one.tag for one in said] == list("12nC12nCZ"), said
+    wire.send(run(into, *values[0]) + run(into, *values[1]) + SYNC)
+    said = await wire.until("Z")
+    assert [one.tag for one in said] == list("12nC12nCZ"), said
+    wire.send(parse_("s", into) + describe("S", "s") + FLUSH)
+    assert [one.tag for one in await wire.until("n")] == ["1", "t", "n"]
+    wire.send(bind("s", values[0]) + execute() + SYNC)
+    assert [one.tag for one in await wire.until("Z")] == list("2CZ")
+    wire.send(run(into, *values[1]) + run("COMMIT") + SYNC)
+    said = await wire.until("Z")
+    assert [one.tag for one in said] == list("12nC12nCZ"), said
+    assert status(said) == b"I"
+    assert await leads(provisioned, LAW, "ext") == 3
+    assert await leads(provisioned, HOSPITAL, "ext") == 2
+
+
+async def test_what_stands_behind_an_error_in_a_pipeline_is_skipped(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "skipped"))
+    wire.send(run("SELECT 1/0") + run(insert(hospital, "skipped")) + run("COMMIT") + SYNC)
+    said = await wire.until("Z")
+    assert [one.tag for one in said if one.tag != "1"][-2:] == ["E", "Z"], said
+    assert (sqlstate(said), status(said)) == ("22012", b"E")
+    await wire.query("ROLLBACK")
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "skipped"))
+    await wire.query(insert(hospital, "skipped"))
+    wire.send(run("SELECT 1/0") + run("COMMIT") + SYNC)
+    assert status(await wire.until("Z")) == b"E"
+    assert tag(await wire.query("COMMIT")) == b"ROLLBACK"
+    assert await leads(provisioned, LAW, "skipped") == 0
+    # Without a transaction nothing is done in two databases at once.
+    wire.send(run(insert(law, "skipped")) + run(insert(hospital, "skipped")) + SYNC)
+    said = await wire.until("Z")
+    assert (sqlstate(said), status(said)) == ("0A000", b"I")
+    assert await leads(provisioned, LAW, "skipped") == 0
+
+
+async def test_one_writer_needs_no_second_phase(
+    wire: Wire, provisioned: Provisioned, branching: Gateway
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    reads = f'SELECT count(*) FROM "Lead" WHERE "userId" = {hospital}'
+    for texts in ([insert(law, "solo"), reads], [reads, insert(law, "solo")], [reads]):
+        await wire.query("BEGIN")
+        for text in [*texts, f'SELECT count(*) FROM "Session" WHERE "userId" = {law}']:
+            assert status(await wire.query(text)) == b"T"
+        assert tag(await wire.query("COMMIT")) == b"COMMIT"
+    assert await leads(provisioned, LAW, "solo") == 2
+    assert branching.worker.context.two_phase.commits == 0
+
+
+async def test_what_cannot_be_prepared_fails_as_postgresql_says(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "temp"))
+    await wire.query("CREATE TEMP TABLE scratch (id int)")
+    await wire.query(insert(hospital, "temp"))
+    said = await wire.query("COMMIT")
+    assert (sqlstate(said), status(said)) == ("0A000", b"I")
+    assert "temporary objects" in said[0].fields["M"]
+    assert await leads(provisioned, LAW, "temp") == await leads(provisioned, HOSPITAL, "temp") == 0
+    assert await wire.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "COMMIT AND CHAIN",
+        "PREPARE TRANSACTION 'mine'",
+        "SELECT 1; COMMIT",
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "SELECT " + " + ".join(["1"] * 40_000),
+    ],
+)
+async def test_what_cannot_be_done_on_all_branches_is_refused(
+    wire: Wire, provisioned: Provisioned, text: str
+) -> None:
+    await wire.query("BEGIN")
+    await wire.query(insert(owner_on(provisioned, LAW), "refused"))
+    await wire.query(insert(owner_on(provisioned, HOSPITAL), "refused"))
+    said = await wire.query(text)
+    assert (sqlstate(said), status(said)) == ("0A000", b"E")
+    assert tag(await wire.query("COMMIT")) == b"ROLLBACK"
+    assert await leads(provisioned, LAW, "refused") == 0
+
+
+async def test_drivers(branching: Gateway, provisioned: Provisioned, service: SeedLogin) -> None:
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    dsn = branching.dsn(service.user, "crm")
+    into = """INSERT INTO "Lead" ("userId", "name", "email") VALUES ({}, '{}', 'a@b')"""
+    connection = await asyncpg.connect(dsn)
+    for _ in range(3):
+        async with connection.transaction():
+            for owner in (law, hospital, law):
+                await connection.execute(into.format("$1", f"{MEMO} driver"), owner)
+                async with connection.transaction():
+                    counted = 'SELECT count(*) FROM "Session" WHERE "userId" = $1'
+                    await connection.fetchval(counted, owner)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with connection.transaction():
+            await connection.execute(into.format("$1", f"{MEMO} driver"), law)
+            await connection.execute(into.format("$1", f"{MEMO} driver"), hospital)
+            await connection.fetchval("SELECT 1/0")
+    await connection.close()
+
+    def with_psycopg() -> None:
+        with psycopg.connect(dsn) as other:
+            for owner in (law, hospital):
+                other.execute(into.format("%s", f"{MEMO} driver"), (owner,))
+            other.commit()
+            for owner in (hospital, law):
+                other.execute(into.format("%s", f"{MEMO} driver"), (owner,))
+            other.rollback()
+
+    await asyncio.to_thread(with_psycopg)
+    assert await leads(provisioned, LAW, "driver") == 7
+    assert await leads(provisioned, HOSPITAL, "driver") == 4
+
+
+async def test_a_client_that_vanishes_leaves_nothing(
+    branching: Gateway, provisioned: Provisioned, service: SeedLogin
+) -> None:
+    place = Place("127.0.0.1", branching.port, service.user, service.password, "crm")
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    lasts = (insert(hospital, "gone"), "SELECT pg_sleep(5)", "SAVEPOINT s", "COMMIT")
+    for number, last in enumerate(lasts):
+        wire = await Wire.logged_in(place)
+        await wire.query("BEGIN")
+        await wire.query(insert(law, "gone"))
+        await wire.query(session(law, f"gone {number}"))
+        wire.send(b"Q" + (len(last) + 5).to_bytes(4, "big") + last.encode() + b"\0")
+        await wire.close()
+        await rest(branching.worker)
+        seen = await leads(provisioned, LAW, "gone")
+        assert seen == await sessions(provisioned, f"gone {number}")
+        assert seen == 0 or last == "COMMIT"
+    assert not branching.worker.context.two_phase.under_way
