@@ -60,10 +60,10 @@ format: $(STAMP)
 docs: $(STAMP)            ## regenerate config/schema.json and docs/configuration.md
 	$(BIN)/python -m gateway.settings.document
 
-bench: $(BENCH_STAMP)     ## PostgreSQL, PgBouncer and the gateway side by side; Ctrl-C stops and reports
+bench: $(BENCH_STAMP) compiled ## PostgreSQL, PgBouncer and the gateway side by side; Ctrl-C stops and reports
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-short: $(BENCH_STAMP) ## the same in less than 5 minutes
+bench-short: $(BENCH_STAMP) compiled ## the same in less than 5 minutes
 	@$(BIN)/python -m benchmarks --short $(ARGS)
 
 $(STAMP): pyproject.toml

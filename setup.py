@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -89,9 +90,13 @@ def _extensions() -> list[Extension]:
     ]
 
 
-extensions = _extensions()
+def _requirements() -> list[str]:
+    """What pip is to bring for the build, over what pyproject.toml names."""
+    return [CYTHON] if _extensions() and find_spec("Cython") is None else []
+
+
 setup(
-    ext_modules=extensions,
+    ext_modules=_extensions(),
     cmdclass={"build_ext": CompileAllOrNone},
-    setup_requires=[CYTHON] if extensions else [],
+    setup_requires=_requirements(),
 )

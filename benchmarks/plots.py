@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 AVAILABLE = importlib.util.find_spec("matplotlib") is not None
 
 _COLOURS: Mapping[str, str] = MappingProxyType(
-    {"direct": "#8c8c8c", "pgbouncer": "#1f77b4", "gateway": "#d62728"}
+    {"direct": "#8c8c8c", "pgbouncer": "#1f77b4", "gateway": "#d62728", "gateway-pure": "#ff9896"}
 )
 _OTHER_COLOUR = "#2ca02c"
 

@@ -32,7 +32,8 @@ from benchmarks.tenants import (
     make_tenants,
     topology,
 )
-from gateway.admin.version import version_line
+from gateway.admin.version import build, version_line
+from gateway.compiled import PURE_VARIABLE
 from gateway.demo.binaries import Installation, find_postgres
 from gateway.demo.postgres import HOST, Cluster
 from gateway.demo.process import ProcessError, spawn, stop, tail, wait
@@ -53,8 +54,16 @@ POSTGRES_SETTINGS: Mapping[str, str] = MappingProxyType(
 BIG_ROWS = 100_000
 """Rows of table ``big``, each of about 100 bytes as text."""
 
-GATEWAYS: Mapping[str, Mapping[str, str]] = MappingProxyType({"gateway": MappingProxyType({})})
-"""Variants of the gateway by name: what differs in their environment."""
+_INSTALLED: Mapping[str, str] = MappingProxyType({})
+_INTERPRETED: Mapping[str, str] = MappingProxyType({PURE_VARIABLE: "1"})
+
+GATEWAYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"gateway": _INSTALLED, "gateway-pure": _INTERPRETED}
+    if build() == "compiled"
+    else {"gateway": _INSTALLED}
+)
+"""Variants of the gateway by name: what differs in their environment. ``gateway`` is the one that
+is installed here; where that is compiled the interpreted one is measured beside it."""
 
 TARGETS = ("direct", "pgbouncer", *GATEWAYS)
 
@@ -231,5 +240,7 @@ def _notes(names: Sequence[str], pgbouncer: Program | None, strace: Path | None)
                 f"PgBouncer {pgbouncer.version} is older than 1.21 and carries no prepared"
                 " statements in transaction mode; benchmarks/build_pgbouncer.sh makes a newer one."
             )
+    if build() != "compiled":
+        yield "The gateway is interpreted; `make compiled` compiles its hot modules."
     if strace is None:
         yield "strace is missing: no system calls are counted. `apt-get install strace`."
