@@ -34,6 +34,16 @@ _CLIENTS = frozenset((OWNER_SETTING, "gateway.industry", "gateway.role"))
 _AT_HOME = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY | Effect.ADVISORY_LOCK
 """What sessions share with each other only when all of them do it in one database."""
 
+_ELSEWHERE_TOLD = Effect.UNKNOWN | Effect.LARGE_OBJECT
+"""What it touches is not in the text: large objects are numbers, alike in all databases."""
+
+_READ_UNNAMED = frozenset(
+    f"{what}_to_xml{also}"
+    for what in ("table", "schema", "database")
+    for also in ("", "_and_xmlschema")
+)
+"""Functions that read the tables of which they are given the names."""
+
 _CONTROL = frozenset(
     {
         Verb.EMPTY,
@@ -209,7 +219,8 @@ def _argument(source: Source, arguments: Sequence[Source]) -> Source:
 
 def _without_tables(statement: StatementFacts) -> Demand:
     at_home = bool(statement.effects & _AT_HOME)
-    if statement.effects & Effect.UNKNOWN and statement.verb not in _CONTROL:
+    told_elsewhere = statement.effects & _ELSEWHERE_TOLD and statement.verb not in _CONTROL
+    if told_elsewhere or any(name in _READ_UNNAMED for _, name in statement.functions):
         called = frozenset(name + "()" for _, name in statement.functions)
         return Demand(Place.INDUSTRY, opaque=True, at_home=at_home, tables=called)
     return HOME if at_home else NOTHING
