@@ -10,6 +10,8 @@ from gateway.session.outbound cimport Outbound
 cdef class ClientSession:
     cdef dict __dict__  # for what is not declared here
     cdef object __weakref__
+    cdef public object _allowance
+    cdef public object _allowed_for
     cdef public object _context
     cdef public object _draining
     cdef public bint _fatal_seen
@@ -28,6 +30,7 @@ cdef class ClientSession:
     cdef public bint _server_full
     cdef public object _task
     cdef public object _transport
+    cdef public Py_ssize_t _turns_before
     cdef public bint _write_paused
     cdef public double active_at
     cdef public object application
