@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
 from gateway.admin.commands import understand
@@ -32,7 +32,13 @@ from gateway.admin.view import Row
 from gateway.admin.views import Views
 from gateway.admin.wire import Wire
 from gateway.admin.words import Statement, statements
-from gateway.errors import FeatureNotSupported, GatewayError, ProtocolViolation, ShuttingDown
+from gateway.errors import (
+    FeatureNotSupported,
+    GatewayError,
+    ProtocolViolation,
+    QueryCanceled,
+    ShuttingDown,
+)
 from gateway.net.listener import Arrival
 from gateway.net.stream import MessageStream
 from gateway.protocol import messages
@@ -144,6 +150,8 @@ class ConsoleSession(Operator):
         self._draining: ShuttingDown | None = None
         self._ended = False
         self._task: asyncio.Task[None] | None = None
+        self._command: asyncio.Future[Iterable[Row]] | None = None
+        """What is being carried out."""
 
     # --- life ---
 
@@ -155,7 +163,9 @@ class ConsoleSession(Operator):
         self._task.add_done_callback(self._over)
 
     def cancel(self) -> None:
-        """Commands are over at once; there is nothing to stop."""
+        """Give up a PAUSE that waits; all other commands are over at once."""
+        if self._command is not None:
+            self._command.cancel()
 
     def drain(self, error: ShuttingDown) -> None:
         """End the session once the command under way is answered."""
@@ -325,7 +335,7 @@ class ConsoleSession(Operator):
         if portal.rows is None:
             self.commands += 1
             _log.debug("console of %s from %s: %s", self.login.name, self.peer, order.tag)
-            portal.rows = iter(await order.run())
+            portal.rows = iter(await self._carry_out(order))
             self._tell(order.notices)
         sent = await self._send_rows(portal.rows, rows_max)
         if rows_max and sent == rows_max:
@@ -333,6 +343,18 @@ class ConsoleSession(Operator):
             return
         tag = f"SELECT {sent}" if order.tag == "SELECT" else order.tag
         self._wire.write(messages.command_complete(tag))
+
+    async def _carry_out(self, order: Order) -> Iterable[Row]:
+        """Its rows. Raises QueryCanceled, and what the order raises."""
+        self._command = asyncio.ensure_future(order.run())
+        try:
+            await asyncio.wait([self._command])
+            if self._command.cancelled():
+                raise QueryCanceled("canceling statement due to user request")
+            return self._command.result()
+        finally:
+            self._command.cancel()
+            self._command = None
 
     def _tell(self, notices: list[str]) -> None:
         for text in notices:

@@ -53,7 +53,14 @@ class Settle:
     commit: bool
 
 
-Objection = Elsewhere | Join | Together | Settle | NeedOwner | NeedParent | Reject
+@dataclass(frozen=True, slots=True)
+class NeedPassage:
+    """An operator has paused the work of one of these owners, which has not begun here yet."""
+
+    owners: frozenset[str]
+
+
+Objection = Elsewhere | Join | Together | Settle | NeedOwner | NeedParent | NeedPassage | Reject
 """Why a statement may not pass, or not yet."""
 
 

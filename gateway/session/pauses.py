@@ -14,7 +14,7 @@ from typing import Protocol
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Paused
 from gateway.router.topology import Shard
-from gateway.session.standing import Instruction, Scope, Standing
+from gateway.session.standing import Instruction, Kind, Scope, Standing
 from gateway.settings.model import Pause
 
 _HINT = "Try again when the maintenance is over; the console's SHOW PAUSES says until when."
@@ -69,7 +69,8 @@ class Pauses:
         """The client waits from now on, behind all others. Raises Paused when they are too many."""
         if len(self._parked) >= self.settings.hold_clients_max:
             self.refusals += 1
-            raise Paused(f"too many clients wait for the end of a pause of {_names(shards)}")
+            names = _names(shards, owners)
+            raise Paused(f"too many clients wait for the end of a pause of {names}", hint=_HINT)
         self._parked[client] = _Place(tuple(shards), frozenset(owners), self._clock())
 
     def leave(self, client: Parked) -> None:
@@ -86,7 +87,8 @@ class Pauses:
         since = [
             place.since
             for place in self._parked.values()
-            if any(scope.covers(shard, place.owners) for shard in place.shards)
+            if (scope.kind is Kind.OWNER and scope.name in place.owners)
+            or any(scope.covers(shard) for shard in place.shards)
         ]
         return len(since), self._clock() - since[0] if since else 0.0
 
@@ -114,7 +116,8 @@ class Pauses:
             self.refusals += 1
             client.turned_away(
                 Paused(
-                    f"{_names(place.shards)} is paused for longer than a statement may wait",
+                    "a pause lasts longer than a statement may wait:"
+                    f" {_names(place.shards, place.owners)}",
                     detail=f"pause.hold_ms_max is {self.settings.hold_ms_max}.",
                     hint=_HINT,
                 )
@@ -144,11 +147,11 @@ class Passage:
         self._pauses = pauses
         self._passed: asyncio.Future[None] | None = None
 
-    async def wait(self, shards: Sequence[Shard]) -> None:
-        """Returns once none of the shards is paused. Raises Paused."""
-        while self._pauses.cover(shards):
+    async def wait(self, shards: Sequence[Shard], owners: Collection[str] = ()) -> None:
+        """Returns once none of the shards and owners is paused. Raises Paused."""
+        while self._pauses.cover(shards, owners):
             self._passed = asyncio.get_running_loop().create_future()
-            self._pauses.park(self, shards)
+            self._pauses.park(self, shards, owners)
             try:
                 await self._passed
             finally:
@@ -163,5 +166,5 @@ class Passage:
             self._passed.set_exception(error)
 
 
-def _names(shards: Sequence[Shard]) -> str:
-    return ", ".join(shard.name for shard in shards)
+def _names(shards: Sequence[Shard], owners: Collection[str]) -> str:
+    return ", ".join([*(shard.name for shard in shards), *(f"owner {one}" for one in owners)])

@@ -30,7 +30,7 @@ from gateway.router.topology import Shard
 from gateway.router.values import canonical
 from gateway.session.context import Context
 from gateway.session.demands import Demands, said_in
-from gateway.session.gate import Elsewhere, Objection
+from gateway.session.gate import Elsewhere, NeedPassage, Objection
 from gateway.session.holdings import Holdings
 from gateway.session.repeated import repeatable_set, repeated
 from gateway.session.state import Pin, Settings
@@ -123,6 +123,10 @@ class Roaming:
         self.last: Shard | None = None
         self.owner: str | None = None
         """Whose the last statement was that said so; None when it was several owners'."""
+        self.keys: frozenset[str] = frozenset()
+        """Whose statements a route was found for last."""
+        self.inside: frozenset[str] = frozenset()
+        """Whose work the running transaction has done so far."""
         self.role: str | None = None
         """The role that was said for the last statement."""
         self._savepoints: list[str] = []
@@ -250,6 +254,7 @@ class Roaming:
         wanted = self._demands.together(asks)
         outcome = self._route(self._said(asks), wanted)
         self._matches_nothing = _matches_nothing(outcome)
+        self.keys = _owners_of(outcome, wanted)
         return outcome
 
     def linked(self, target: Route, asks: Iterable[Ask]) -> None:
@@ -257,6 +262,7 @@ class Roaming:
         self.peek.forget()
         self.bound = self.last = target.shard
         self.owner = target.owner
+        self.inside = self.keys
         self.soft = True
         for ask in asks:
             self._note(ask)
@@ -298,6 +304,10 @@ class Roaming:
         if not isinstance(outcome, Route):
             return outcome
         if outcome.shard.name == bound.name or self._reads_its_part(wanted, bound):
+            owners = _owners_of(outcome, wanted) - self.inside
+            if self._context.pauses.cover((), owners):
+                return NeedPassage(owners)
+            self.inside |= owners
             self.peek.forget()
             if wanted.owners:
                 self.owner = outcome.owner
@@ -317,6 +327,7 @@ class Roaming:
         self.begun = []
         self.local = self.failed = self.soft = self._sets = self._idle_pin = False
         self.bound = None
+        self.inside = frozenset()
         self._savepoints = []
         self._written.clear()
         self._said_here = SAID_NOTHING
@@ -446,6 +457,13 @@ class Roaming:
             self._heed_settings(statement)
             self._sets = True
         self.begun.append(text)
+
+
+def _owners_of(outcome: Outcome | NeedParent, wanted: Demand) -> frozenset[str]:
+    """Whose a statement is, as far as it says so."""
+    if isinstance(outcome, Route) and outcome.owner is not None:
+        return wanted.owners | {outcome.owner}
+    return wanted.owners
 
 
 def _matches_nothing(outcome: Outcome | NeedParent) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.errors import GatewayError, NoRoute, ServerSaid, ServerUnavailable
+from gateway.errors import GatewayError, NoRoute, QueryCanceled, ServerSaid, ServerUnavailable
 from gateway.health.state import everybody_of
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
@@ -20,7 +20,8 @@ from gateway.router.route import Asked, NeedOwner, Reject, Route
 from gateway.router.values import Incomplete
 from gateway.session.client import Phase
 from gateway.session.context import Context
-from gateway.session.gate import GATHER_MAX_BYTES, Gate, Objection, Stop
+from gateway.session.gate import GATHER_MAX_BYTES, Gate, NeedPassage, Objection, Stop
+from gateway.session.pauses import Passage
 from gateway.session.raising import raise_sql
 from gateway.session.reading_client import policy_of
 from gateway.session.roaming import Roaming
@@ -118,7 +119,7 @@ class RoamingSession(ScatteringSession):
 
     async def _learn(
         self,
-        needed: NeedOwner | NeedParent,
+        needed: NeedOwner | NeedParent | NeedPassage,
         then: Callable[[], None],
         otherwise: Callable[[GatewayError], None],
     ) -> None:
@@ -128,6 +129,8 @@ class RoamingSession(ScatteringSession):
             if isinstance(needed, NeedOwner):
                 known = await context.look_up(self.login, needed.owner)
                 peek.learn(grants=known.grants, owner=known.owner)
+            elif isinstance(needed, NeedPassage):
+                await Passage(context.pauses).wait((), needed.owners)
             else:
                 keys = (needed.key, *needed.others)
                 found = await context.parents.find(
@@ -225,20 +228,39 @@ class RoamingSession(ScatteringSession):
         objection = stop.objection
         if isinstance(objection, Reject):
             self._refuse_message(server, stop, objection.error)
-        elif isinstance(objection, NeedOwner | NeedParent):
+        elif isinstance(objection, NeedOwner | NeedParent | NeedPassage):
 
             def learnt() -> None:
-                self._input_held = False
+                self._input_held, self._give_up = False, None
                 self._go_on()
 
             def unknown(error: GatewayError) -> None:
-                self._input_held = False
+                self._input_held, self._give_up = False, None
                 self._refuse_message(server, stop, error)
 
-            self._input_held = True
+            self._input_held, self._give_up = True, unknown
             self._spawn(self._learn(objection, learnt, unknown))
         else:
             self._switch(server)
+
+    def cancel(self) -> asyncio.Task[None] | None:
+        give_up = self._give_up
+        if give_up is None:
+            return super().cancel()
+        self._stop_seeking()
+        give_up(QueryCanceled("canceling statement due to user request"))
+        return None
+
+    def _stop_seeking(self) -> None:
+        self._give_up = None
+        super()._stop_seeking()
+
+    def _owners(self, target: Route) -> frozenset[str]:
+        return super()._owners(target) | self._roaming.keys
+
+    @property
+    def owners(self) -> frozenset[str]:
+        return super().owners if self._roaming.bound is None else self._roaming.inside
 
     def _refuse_message(self, server: ServerConnection, stop: Stop, error: GatewayError) -> None:
         """Have the server itself fail in its place, so that the transaction fails as it should."""

@@ -127,10 +127,12 @@ class Standing:
         return ended
 
     def pauses_work(self, shards: Iterable[Shard], owners: Collection[str] = ()) -> bool:
-        """Whether work of these owners, in these shards together, has to wait."""
+        """Whether work of these owners, wherever, or any in these shards, has to wait."""
         if not self.pauses:
             return False
-        return any(scope.covers(shard, owners) for shard in shards for scope in self.pauses)
+        if any(Scope(Kind.OWNER, owner) in self.pauses for owner in owners):
+            return True
+        return any(scope.covers(shard) for shard in shards for scope in self.pauses)
 
     def is_disabled(self, shard: Shard) -> bool:
         """Whether new clients are turned away that would start in this shard."""

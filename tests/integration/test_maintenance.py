@@ -156,3 +156,206 @@ async def test_one_industry_is_restarted_while_the_other_goes_on(house: House) -
         assert not await admin.fetch("SHOW PAUSES")
     assert load.gaps_s["other"] < PAUSE_MAX_GAP_S
     assert not len(house.gateway.worker.context.pauses)
+
+
+async def test_an_owners_pause_holds_only_that_owner(house: House) -> None:
+    owner = house.login.owner
+    async with loaded(house.urls) as load, console(house.gateway) as admin:
+        await more(load, "law")
+        await admin.execute(f"PAUSE OWNER {owner} TIMEOUT 10s")
+        paused_at = load.answers["law"]
+        await more(load, "other", 50)
+        assert load.answers["law"] == paused_at
+        service = await asyncpg.connect(house.gateway.dsn("app", "crm"))
+        mine = f'SELECT count(*) FROM "Note" WHERE "userId" = {owner}'
+        with pytest.raises(TimeoutError):
+            await service.fetchval(mine, timeout=0.3)  # its cancel request is heard
+        others = f'SELECT count(*) FROM "Note" WHERE "userId" = {house.other.owner}'
+        assert await service.fetchval(others) >= 0
+        await service.close()
+        await admin.execute(f"RESUME OWNER {owner}")
+        await more(load, "law")
+    assert not len(house.gateway.worker.context.pauses)
+
+
+async def test_a_running_transaction_does_not_begin_work_of_a_paused_owner(
+    gateway: Gateway, provisioned: Provisioned
+) -> None:
+    first, second = [one.owner for one in provisioned.owners if one.shard == "medical_1"][:2]
+    count = 'SELECT count(*) FROM "Note" WHERE "userId" = {}'
+    service = await asyncpg.connect(gateway.dsn("app", "crm"))
+    async with console(gateway) as admin:
+        await service.execute("BEGIN")
+        await service.fetchval(count.format(first))
+        await admin.execute(f"PAUSE OWNER {second} TIMEOUT 5s")  # nothing of it runs
+        with pytest.raises(asyncpg.LockNotAvailableError) as caught:
+            await admin.execute(f"PAUSE OWNER {first} TIMEOUT 200ms")
+        assert "has a transaction open" in str(caught.value.detail)
+        await service.fetchval(count.format(first))
+        waits = asyncio.create_task(service.fetchval(count.format(second)))
+        await asyncio.sleep(0.3)
+        assert not waits.done()
+        await admin.execute(f"RESUME OWNER {second}")
+        assert await waits >= 0
+        await service.execute("COMMIT")
+        await service.execute("BEGIN")
+        await service.fetchval(count.format(first))
+        await admin.execute(f"PAUSE OWNER {second}")
+        with pytest.raises(TimeoutError):
+            await service.fetchval(count.format(second), timeout=0.3)
+        await service.execute("ROLLBACK")
+        await admin.execute("RESUME")
+    await service.close()
+
+
+async def test_a_statement_that_waits_can_be_cancelled_and_a_client_may_leave(
+    gateway: Gateway, provisioned: Provisioned
+) -> None:
+    login = provisioned.owner_on("law")
+    connections = [await asyncpg.connect(gateway.dsn(login.user, "law")) for _ in range(2)]
+    pauses = gateway.worker.context.pauses
+    async with console(gateway) as admin:
+        await admin.execute("PAUSE DATABASE law")
+        with pytest.raises(TimeoutError):
+            await connections[0].fetchval("SELECT 1", timeout=0.2)
+        await until(lambda: not len(pauses))
+        waits = asyncio.create_task(connections[1].fetchval("SELECT 1"))
+        await until(lambda: len(pauses) == 1)
+        connections[1].terminate()
+        await until(lambda: not len(pauses))
+        with pytest.raises(asyncpg.PostgresError):
+            await waits
+        again = asyncio.create_task(connections[0].fetchval("SELECT 2"))
+        await until(lambda: len(pauses) == 1)
+        await admin.execute("RESUME")
+        assert await again == 2
+    await connections[0].close()
+
+
+async def test_who_waited_for_a_server_waits_for_the_pause_in_the_same_order(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    gateway = await start_gateway({"pool": {"max": 1}})
+    login = provisioned.owner_on("law")
+    connections = [await asyncpg.connect(gateway.dsn(login.user, "law")) for _ in range(6)]
+    await connections[0].execute("BEGIN")
+    await connections[0].execute("SELECT 1")
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        await connections[number].execute("SELECT 1")
+        order.append(number)
+
+    async with console(gateway) as admin:
+        asked = []
+        for number in range(1, 6):
+            asked.append(asyncio.create_task(ask(number)))
+            await asyncio.sleep(0.02)
+        pause = asyncio.create_task(admin.execute("PAUSE DATABASE law"))
+        await asyncio.sleep(0.3)
+        assert not pause.done()
+        assert len(gateway.worker.context.pauses) == 5
+        await connections[0].execute("COMMIT")
+        await pause
+        assert not order
+        await admin.execute("RESUME DATABASE law")
+        await asyncio.gather(*asked)
+    assert order == [1, 2, 3, 4, 5]
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_forgotten_pause_ends_by_itself_and_waiting_is_bounded(
+    start_gateway: StartGateway,
+    provisioned: Provisioned,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway = await start_gateway({"pause": {"hold_ms_max": 300, "hold_clients_max": 2}})
+    login = provisioned.owner_on("law")
+    connections = [await asyncpg.connect(gateway.dsn(login.user, "law")) for _ in range(3)]
+    async with console(gateway) as admin:
+        await admin.execute("PAUSE INDUSTRY LAW FOR 1500ms")
+        began = monotonic()
+        asked = [asyncio.create_task(one.fetchval("SELECT 1")) for one in connections]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert 0.3 <= monotonic() - began < 1.4
+        assert {getattr(one, "sqlstate", None) for one in found} == {"57P03"}
+        assert sum("too many" in str(one) for one in found) == 1
+        await until(lambda: "has ended by itself" in caplog.text, 5)
+        assert await connections[0].fetchval("SELECT 1") == 1
+        assert not await admin.fetch("SHOW PAUSES")
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_pause_that_is_given_up_leaves_nothing_behind(
+    gateway: Gateway, provisioned: Provisioned
+) -> None:
+    login = provisioned.owner_on("law")
+    pinned = await asyncpg.connect(gateway.dsn(login.user, "law"))
+    await pinned.execute("CREATE TEMP TABLE here (x int)")
+    async with console(gateway) as admin:
+        with pytest.raises(asyncpg.LockNotAvailableError) as caught:
+            await admin.execute("PAUSE DATABASE law TIMEOUT 200ms")
+        assert "keeps its server for: temporary object" in str(caught.value.detail)
+        assert not await admin.fetch("SHOW PAUSES")
+        with pytest.raises(TimeoutError):  # a cancel request gives up as well
+            await admin.execute("PAUSE DATABASE law", timeout=0.3)
+        assert not await admin.fetch("SHOW PAUSES")
+        await pinned.execute("SELECT * FROM here")
+        (row,) = [row for row in await admin.fetch("SHOW CLIENTS") if row["login"] == login.user]
+        await admin.execute(f"KILL CLIENT {row['client']}")
+        await until(pinned.is_closed)
+        with pytest.raises(asyncpg.UndefinedObjectError):
+            await admin.execute(f"KILL CLIENT {row['client']}")
+
+
+async def test_a_killed_database_is_left_by_everybody(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    gateway = await start_gateway()
+    law, other = provisioned.owner_on("law"), provisioned.owner_on("dentist")
+    busy = await asyncpg.connect(gateway.dsn(law.user, "law"))
+    bystander = await asyncpg.connect(gateway.dsn(other.user, "dentist"))
+    sleeps = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0.3)
+    async with console(gateway) as admin:
+        await admin.execute("KILL DATABASE law")
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError, match="administrator command"):
+            await sleeps
+        pools = [one for one in gateway.worker.context.pools if one.name.startswith("law/")]
+        await until(lambda: not sum(pool.core.total for pool in pools), 5)
+        assert await bystander.fetchval("SELECT 1") == 1
+        await admin.execute("RESUME DATABASE law")
+        again = await asyncpg.connect(gateway.dsn(law.user, "law"))
+        assert await again.fetchval("SELECT 1") == 1
+        await again.close()
+        await admin.execute("DISABLE INDUSTRY LAW")
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await asyncpg.connect(gateway.dsn(law.user, "law"))
+        assert caught.value.sqlstate == "55000"
+        operator = await asyncpg.connect(gateway.dsn("operator", "law"))
+        await operator.close()
+        await admin.execute("ENABLE INDUSTRY LAW")
+        await (await asyncpg.connect(gateway.dsn(law.user, "law"))).close()
+    await bystander.close()
+
+
+async def test_reconnect_replaces_every_connection_under_load(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    gateway = await start_gateway({"pool": {"max": 3}})
+    login = provisioned.owner_on("law")
+
+    async def pids() -> set[str]:
+        return {
+            row["pid"] for row in await admin.fetch("SHOW SERVERS") if row["pool"][:4] == "law/"
+        }
+
+    async with loaded({"law": gateway.dsn(login.user, "law")}) as load, console(gateway) as admin:
+        await more(load, "law")
+        before = await pids()
+        assert before
+        await admin.execute("RECONNECT DATABASE law")
+        await more(load, "law", 50)
+        assert not before & await pids()
