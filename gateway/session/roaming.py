@@ -7,6 +7,7 @@ answered before is then run in front of it, and the transaction stays there. No 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from gateway.router.roaming import (
     Said,
     Unsaid,
     elsewhere,
+    foreign_key_value,
     route_demand,
 )
 from gateway.router.route import Asked, Outcome, Reject, Route
@@ -35,6 +37,9 @@ from gateway.session.holdings import Holdings
 from gateway.session.repeated import repeatable_set, repeated
 from gateway.session.state import Pin, Settings
 from gateway.session.unit import Ask, Unit, begins_reads
+from gateway.settings.model import KeyMismatch
+
+_log = logging.getLogger(__name__)
 
 _BEGUN_MAX = 200
 """Statements that are kept to be run when a transaction finds its place."""
@@ -130,6 +135,8 @@ class Roaming:
         self.role: str | None = None
         """The role that was said for the last statement."""
         self._savepoints: list[str] = []
+        self._marks: dict[str, tuple[int, Said]] = {}
+        """By savepoint: how much had begun, and what was said then."""
         self._written: set[str] = set()
         """Tables that the running transaction has written."""
         self._sets = False
@@ -197,6 +204,8 @@ class Roaming:
         known = statement is not None and statement.name in self._savepoints
         if verb is Verb.ROLLBACK_TO and known:
             self.failed = False
+            assert statement is not None
+            self._roll_back_to(b"", statement)
             return messages.command_complete("ROLLBACK") + self.ready
         raise TransactionFailed(
             "current transaction is aborted, commands ignored until end of transaction block"
@@ -222,7 +231,31 @@ class Roaming:
             return ""
         self.begun.append(text)
         self._savepoints.append(statement.name)
+        self._mark(statement.name)
         return "SAVEPOINT"
+
+    def _mark(self, name: str) -> None:
+        if len(self._marks) < _BEGUN_MAX:
+            self._marks[name] = (len(self.begun), self._said_here)
+
+    def _roll_back_to(self, text: bytes, statement: StatementFacts) -> str:
+        """What came behind the savepoint has never been."""
+        mark = self._marks.get(statement.name or "")
+        if mark is None:
+            return ""
+        size, self._said_here = mark
+        del self.begun[size:]
+        self._marks = {name: one for name, one in self._marks.items() if one[0] <= size}
+        return "ROLLBACK"
+
+    def _release(self, text: bytes, statement: StatementFacts) -> str:
+        name = statement.name
+        if name is None or name not in self._marks or len(self.begun) >= _BEGUN_MAX:
+            return ""
+        size, _ = self._marks[name]
+        self._marks = {one: mark for one, mark in self._marks.items() if mark[0] < size}
+        self.begun.append(text)
+        return "RELEASE"
 
     def _set(self, text: bytes, statement: StatementFacts) -> str:
         if len(self.begun) >= _BEGUN_MAX or not repeatable_set(statement):
@@ -329,6 +362,7 @@ class Roaming:
         self.bound = None
         self.inside = frozenset()
         self._savepoints = []
+        self._marks = {}
         self._written.clear()
         self._said_here = SAID_NOTHING
 
@@ -345,15 +379,21 @@ class Roaming:
         return not wanted.at_home or (not self.soft and not ask.facts.effects & _HEARD_ELSEWHERE)
 
     def _route(self, said: Said, wanted: Demand) -> Outcome | NeedParent:
-        return route_demand(
+        mismatch = self._context.settings.routing.key_mismatch
+        outcome = route_demand(
             self._context.snapshot,
             self._login,
             said,
             wanted,
             self.peek,
             self.bound or self.last,
-            self._context.settings.routing.key_mismatch,
+            mismatch,
         )
+        if mismatch is KeyMismatch.LOG and isinstance(outcome, Route) and said.owner is not None:
+            foreign = wanted.owners - {said.owner}
+            if foreign:
+                _log.warning("%s", foreign_key_value(said.owner, said.source, foreign).message)
+        return outcome
 
     def _follows(self, wanted: Demand, bound: Shard) -> bool:
         """Whether a statement that says nothing of whose it is just follows its transaction."""
@@ -419,6 +459,8 @@ class Roaming:
         for statement in ask.facts.statements:
             if statement.writes:
                 self._written.update(table for _, table in statement.writes)
+            if statement.verb is Verb.ROLLBACK_TO and statement.name in self._marks:
+                self._said_here = self._marks[statement.name][1]
         if not self.soft:
             return
         if not ask.facts.known:
@@ -457,6 +499,8 @@ class Roaming:
             self._heed_settings(statement)
             self._sets = True
         self.begun.append(text)
+        if statement.verb is Verb.SAVEPOINT and statement.name is not None:
+            self._mark(statement.name)
 
 
 def _owners_of(outcome: Outcome | NeedParent, wanted: Demand) -> frozenset[str]:
@@ -494,6 +538,8 @@ _LOCAL: dict[Verb, Callable[[Roaming, bytes, StatementFacts], str]] = {
     Verb.COMMIT: Roaming._finish,
     Verb.ROLLBACK: Roaming._finish,
     Verb.SAVEPOINT: Roaming._savepoint,
+    Verb.ROLLBACK_TO: Roaming._roll_back_to,
+    Verb.RELEASE: Roaming._release,
     Verb.SET: Roaming._set,
 }
 _READY_BEGUN = messages.ready_for_query(b"T")

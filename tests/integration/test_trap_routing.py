@@ -122,6 +122,46 @@ async def test_trap_a_key_that_is_null_binds_no_transaction(
     await wire.query("ROLLBACK")
 
 
+async def test_trap_an_owner_that_is_rolled_back_says_nothing_any_more(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    begin = ("BEGIN", "SAVEPOINT a", f"SET LOCAL gateway.owner = '{law}'", "SAVEPOINT b")
+    for text in (*begin, "ROLLBACK TO a"):
+        assert status(await wire.query(text)) == b"T"
+    assert sqlstate(await wire.query(ANY)) == "0A000"
+    assert status(await wire.query("ROLLBACK TO a")) == b"T"
+    assert await wire.value(f"{WHERE}{dentist} LIMIT 1") == "crm_dentist"
+    assert sqlstate(await wire.query("ROLLBACK TO b")) == "3B001"
+    await wire.query("ROLLBACK")
+    # And where the transaction has a place already.
+    await wire.query("BEGIN")
+    assert await wire.value(f"{WHERE}{law} LIMIT 1") == "crm_law"
+    await wire.query("SAVEPOINT a")
+    refused = await wire.query(f"SET LOCAL gateway.owner = '{dentist}'")
+    assert sqlstate(refused) == "0A000"
+    await wire.query("ROLLBACK TO a")
+    assert await wire.value(f"{WHERE}{law} LIMIT 1") == "crm_law"
+    await wire.query("COMMIT")
+
+
+async def test_savepoints_that_end_before_there_is_a_place_bind_nothing(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    owner = owner_on(provisioned, "hospital")
+    for text in ("BEGIN", "SAVEPOINT a", "SAVEPOINT b", "RELEASE b", "RELEASE SAVEPOINT a"):
+        assert status(await wire.query(text)) == b"T"
+    assert await wire.value(f"{WHERE}{owner} LIMIT 1") == "crm_hospital"
+    assert sqlstate(await wire.query("ROLLBACK TO a")) == "3B001"
+    await wire.query("ROLLBACK")
+    for text in ("BEGIN", "SAVEPOINT a"):
+        await wire.query(text)
+    assert sqlstate(await wire.query("RELEASE nothing")) == "3B001"
+    assert status(await wire.query("ROLLBACK TO a")) == b"T"
+    assert await wire.value("SELECT 1") == "1"
+    await wire.query("COMMIT")
+
+
 async def test_trap_rows_are_given_to_nobody_in_another_database(
     wire: Wire, provisioned: Provisioned
 ) -> None:
