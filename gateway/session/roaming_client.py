@@ -67,6 +67,8 @@ class RoamingSession(ScatteringSession):
         self._roaming = Roaming(context, login, asked, self.holdings, self._reader.prepared)
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate
+        self._give_up: Callable[[GatewayError], None] | None = None
+        """Refuses the statement that waits for something to be learnt, on a linked server."""
 
     # --- without a server ---
 
