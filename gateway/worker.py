@@ -128,13 +128,16 @@ class Worker:
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),
             two_phase=TwoPhase(log),
+            resolver=Resolver(
+                log,
+                self._primary_places,
+                lambda: self.context.two_phase.under_way,
+                _LOG_TIMEOUT_S,
+            ),
             pauses=Pauses(settings.pause, monotonic, self._has_room),
         )
         self.context.directory.cancels.serve(self.cancel_here)
         self._two_phase_log = log
-        self._resolver = Resolver(
-            log, self._primary_places, lambda: self.context.two_phase.under_way, _LOG_TIMEOUT_S
-        )
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
         self._configure_pools()
@@ -239,6 +242,7 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         await self._prober.close()
+        self.context.resolver.closed = True
         await self.context.two_phase.close(_SETTLE_S)
         await self._two_phase_log.close()
         await self.context.pools.shut()
@@ -310,7 +314,7 @@ class Worker:
             return self.context.settings.routing
 
         await keep_resolving(
-            self._resolver,
+            self.context.resolver,
             lambda: routing().two_phase,
             lambda: routing().two_phase_resolve_interval_s,
         )

@@ -261,6 +261,12 @@ COMMANDS = (
         concatenated,
     ),
     Command(
+        "SHOW TWO_PHASE",
+        "transactions over several databases that are prepared and not ended, oldest first",
+        views.TWO_PHASE.columns,
+        Views.two_phase,
+    ),
+    Command(
         "SHOW CONFIG",
         "every setting with its default; secrets are hidden",
         views.CONFIG.columns,

@@ -19,6 +19,7 @@ from gateway.admin.fleet import Fleet
 from gateway.admin.operator import Operator
 from gateway.admin.options import Option, options_of
 from gateway.admin.view import Cell, Row, View
+from gateway.directory.two_phase_resolver import InDoubt
 from gateway.health.lsn import lsn_text
 from gateway.health.state import Watched
 from gateway.pool.core import ServerState
@@ -287,6 +288,14 @@ PAUSES: View[_Ordered] = View(
     longest_wait_ms=lambda one, now: int(one.longest_s * 1000),
 )
 
+TWO_PHASE: View[tuple[InDoubt, str]] = View(
+    database=lambda one, now: one[0].place.place,
+    transaction=lambda one, now: one[0].gid,
+    role=lambda one, now: one[0].owner,
+    age_s=lambda one, now: one[0].age_s,
+    decision=lambda one, now: one[1] or None,
+)
+
 VERSION: View[str] = View(
     version=lambda state, now: version.gateway_version(),
     build=lambda state, now: version.build(),
@@ -427,6 +436,10 @@ class Views:
             paused = instruction.deed is Deed.PAUSE
             told.append(_Ordered(instruction, *(waits if paused else (None, 0.0))))
         return PAUSES.rows(told, now)
+
+    async def two_phase(self) -> Iterator[Row]:
+        """What is prepared in the databases and not ended. Raises DirectoryUnavailable."""
+        return TWO_PHASE.rows(await self.context.resolver.in_doubt(), self.context.clock())
 
     def version(self) -> Iterator[Row]:
         """Which gateway this is, and its state."""

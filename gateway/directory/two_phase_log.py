@@ -59,9 +59,11 @@ class TwoPhaseLog:
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._name = ""
+        self._closed = False
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._closed = True
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
@@ -117,6 +119,8 @@ class TwoPhaseLog:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+        if self._closed:
+            raise DirectoryUnavailable("the gateway is being stopped")
         try:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(

@@ -74,6 +74,8 @@ class Resolver:
         self._timeout_s = timeout_s
         self.committed = 0
         self.aborted = 0
+        self.closed = False
+        """The gateway is being stopped: no further round."""
 
     async def round(self, grace_s: float) -> None:
         """End what can be ended now. Raises DirectoryUnavailable when the log can't be asked."""
@@ -91,6 +93,18 @@ class Resolver:
             for entry in entries:
                 if entry.transaction not in open_still and not unseen:
                     await self._log.forget(entry.transaction)
+
+    async def in_doubt(self) -> list[tuple[InDoubt, str]]:
+        """What is prepared, each with what is decided of it so far, oldest first.
+
+        Raises DirectoryUnavailable.
+        """
+        found, _ = await self.look()
+        committed = {entry.transaction for entry in await self._log.commits(0.0)}
+        return [
+            (one, Decision.COMMIT if one.transaction in committed else "")
+            for one in sorted(found, key=lambda one: -one.age_s)
+        ]
 
     async def look(self) -> tuple[list[InDoubt], list[Dsn]]:
         """What is prepared, and the databases that could not be asked.
@@ -166,7 +180,7 @@ async def keep_resolving(
     resolver: Resolver, wanted: Callable[[], bool], interval_s: Callable[[], float]
 ) -> None:
     """A round at once and then every so often, as long as it is wanted."""
-    while True:
+    while not resolver.closed:  # a cancellation may get lost in asyncpg, when it comes too late
         if wanted():
             try:
                 await resolver.round(interval_s())

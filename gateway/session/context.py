@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.clock import Clock, monotonic
 from gateway.directory.directory import Directory
+from gateway.directory.two_phase_resolver import Resolver
 from gateway.health.state import Health
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
@@ -62,6 +63,7 @@ class Context:
     pauses: Pauses
     health: Health
     two_phase: TwoPhase
+    resolver: Resolver
     sequence_readers: set[str] = field(default_factory=set)
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)

@@ -366,3 +366,153 @@ async def test_a_client_that_vanishes_leaves_nothing(
         assert seen == await sessions(provisioned, f"gone {number}")
         assert seen == 0 or last == "COMMIT"
     assert not branching.worker.context.two_phase.under_way
+
+
+# --- in doubt ---
+
+
+async def left_behind(provisioned: Provisioned, transaction: str, name: str) -> list[str]:
+    """A lead prepared in two databases as by a gateway that died; the branches' names."""
+    gids = [f"gateway_{transaction}_{number}" for number in (1, 2)]
+    for shard, gid in zip((LAW, HOSPITAL), gids, strict=True):
+        connection = await asyncpg.connect(provisioned.url(shard))
+        await connection.execute(
+            f"BEGIN; {insert(owner_on(provisioned, shard), name)}; PREPARE TRANSACTION '{gid}'"
+        )
+        await connection.close()
+    return gids
+
+
+async def until_ended(provisioned: Provisioned) -> None:
+    async with asyncio.timeout(10):
+        while await prepared(provisioned):
+            await asyncio.sleep(0.05)
+
+
+async def log_name(provisioned: Provisioned) -> str:
+    found = await past_the_gateway(
+        provisioned.url("meta"), "SELECT name FROM gateway.two_phase_name"
+    )
+    return str(found[0]["name"])
+
+
+async def test_the_log_decides_what_becomes_of_what_a_crash_left(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    name, meta = await log_name(provisioned), provisioned.url("meta")
+    one, other, foreign = f"{name}_a_1", f"{name}_a_2", "0123456789ab_a_3"
+    gids = await left_behind(provisioned, one, "logged")
+    await left_behind(provisioned, other, "unlogged")
+    foreigners = await left_behind(provisioned, foreign, "foreign")
+    await past_the_gateway(
+        meta,
+        f"INSERT INTO gateway.two_phase VALUES ('{one}', '{{{','.join(gids)}}}', 'commit')",
+    )
+    gateway = await start_gateway({"routing": {"two_phase": True}})
+    console = await asyncpg.connect(gateway.dsn("operator", "gateway"))
+    seen = await console.fetch("SHOW TWO_PHASE")
+    assert sorted((row["transaction"], row["decision"]) for row in seen) == sorted(
+        [(gid, "commit") for gid in gids]
+        + [(f"gateway_{other}_{number}", None) for number in (1, 2)]
+    )
+    assert {row["database"].rpartition("/")[2] for row in seen} == {"crm_law", "crm_hospital"}
+    await console.close()
+
+    await gateway.worker.context.resolver.round(0.0)
+    assert sorted(await prepared(provisioned)) == sorted(foreigners)
+    for shard, gid in zip((LAW, HOSPITAL), foreigners, strict=True):
+        assert await leads(provisioned, shard, "logged") == 1
+        assert await leads(provisioned, shard, "unlogged") == 0
+        url = provisioned.url(shard)
+        await past_the_gateway(url, f"ROLLBACK PREPARED '{gid}'")
+        await past_the_gateway(url, f"""DELETE FROM "Lead" WHERE "name" = '{MEMO} logged'""")
+    await gateway.worker.context.resolver.round(0.0)
+    rows = await past_the_gateway(meta, "SELECT transaction, decision FROM gateway.two_phase")
+    assert (one, "commit") not in [tuple(row) for row in rows]
+    assert (other, "abort") in [tuple(row) for row in rows]
+
+
+async def test_a_decision_that_comes_second_is_not_written(
+    wire: Wire, provisioned: Provisioned, branching: Gateway
+) -> None:
+    """The resolver was faster: what it has aborted is not committed by anybody."""
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    two_phase = branching.worker.context.two_phase
+    name = f"{await log_name(provisioned)}_{two_phase._instance}_1"
+    await past_the_gateway(
+        provisioned.url("meta"), f"INSERT INTO gateway.two_phase VALUES ('{name}', '{{}}', 'abort')"
+    )
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "late"))
+    await wire.query(insert(hospital, "late"))
+    said = await wire.query("COMMIT")
+    assert (sqlstate(said), status(said)) == ("25P02", b"I")
+    assert await leads(provisioned, LAW, "late") == await leads(provisioned, HOSPITAL, "late") == 0
+
+
+async def test_a_log_that_cannot_be_written(
+    wire: Wire, provisioned: Provisioned, branching: Gateway
+) -> None:
+    law, hospital, meta = (
+        owner_on(provisioned, LAW),
+        owner_on(provisioned, HOSPITAL),
+        provisioned.url("meta"),
+    )
+    await past_the_gateway(meta, "ALTER TABLE gateway.two_phase RENAME TO two_phase_lost")
+    try:
+        await wire.query("BEGIN")
+        await wire.query(insert(law, "lost"))
+        await wire.query(insert(hospital, "lost"))
+        said = await wire.query("COMMIT")
+        assert (sqlstate(said), status(said)) == ("40003", b"I")
+        assert len(await prepared(provisioned)) == 2
+    finally:
+        await past_the_gateway(meta, "ALTER TABLE gateway.two_phase_lost RENAME TO two_phase")
+    await until_ended(provisioned)
+    assert await leads(provisioned, LAW, "lost") == await leads(provisioned, HOSPITAL, "lost") == 0
+    assert await wire.value("SELECT 1") == "1"
+
+
+async def test_a_server_that_is_lost_takes_the_whole_transaction_with_it(
+    branching: Gateway, provisioned: Provisioned, service: SeedLogin
+) -> None:
+    place = Place("127.0.0.1", branching.port, service.user, service.password, "crm")
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    for parked in (True, False):
+        wire = await Wire.logged_in(place)
+        await wire.query("BEGIN")
+        await wire.query(insert(law, "killed"))
+        pid = await wire.value("SELECT pg_backend_pid()")
+        await wire.query(insert(hospital, "killed"))
+        if not parked:
+            pid = await wire.value("SELECT pg_backend_pid()")
+        await past_the_gateway(provisioned.url("meta"), f"SELECT pg_terminate_backend({pid})")
+        heard = await wire.until("")
+        assert [one.fields["S"] for one in heard if one.tag == "E"] == ["FATAL"], heard
+        await rest(branching.worker)
+    assert await leads(provisioned, LAW, "killed") == 0
+    assert await leads(provisioned, HOSPITAL, "killed") == 0
+
+
+async def test_a_branch_that_cannot_be_had_fails_the_statement(
+    start_gateway: StartGateway, provisioned: Provisioned, service: SeedLogin
+) -> None:
+    limits = {"pool": {"max": 1, "queue_timeout_ms": 200}}
+    gateway = await start_gateway({**ON, **limits})
+    place = Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
+    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    holder, wire = await Wire.logged_in(place), await Wire.logged_in(place)
+    await holder.query("BEGIN")
+    await holder.query(insert(hospital, "full"))
+    await wire.query("BEGIN")
+    await wire.query(insert(law, "full"))
+    await wire.query("SAVEPOINT s")
+    said = await wire.query(insert(hospital, "full"))
+    assert (sqlstate(said), status(said)) == ("53300", b"E")
+    assert status(await wire.query("ROLLBACK TO s")) == b"T"
+    await holder.query("ROLLBACK")
+    assert sqlstate(await wire.query(insert(hospital, "full"))) is None
+    assert tag(await wire.query("ROLLBACK")) == b"ROLLBACK"
+    await holder.close()
+    await wire.close()
+    await rest(gateway.worker)

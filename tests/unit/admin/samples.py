@@ -12,6 +12,7 @@ from gateway.admin.operator import Operator
 from gateway.admin.views import Views
 from gateway.directory.directory import Directory
 from gateway.directory.two_phase_log import TwoPhaseLog
+from gateway.directory.two_phase_resolver import Resolver
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.state import Health
@@ -74,6 +75,7 @@ def make_context(settings: Settings | None = None) -> Context:
     settings = settings or Settings.model_validate(SETTINGS)
     snapshot = build_snapshot(settings, epoch=1)
     facts = FactsCache(100, 100_000)
+    log = TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), 1.0)
     context = Context(
         settings=settings,
         snapshot=snapshot,
@@ -89,7 +91,8 @@ def make_context(settings: Settings | None = None) -> Context:
         tables=build_tables(settings.routing),
         parents=Parents(lambda: NOW, owner_column(settings.routing)),
         holds=Holds(settings.failover, lambda: NOW),
-        two_phase=TwoPhase(TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), 1.0)),
+        two_phase=TwoPhase(log),
+        resolver=Resolver(log, list, list, 1.0),
         pauses=Pauses(settings.pause, lambda: NOW, lambda shard: True),
     )
     limits = {
