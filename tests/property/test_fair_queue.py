@@ -10,7 +10,7 @@ from gateway.pool.core import PoolCore, ServerState
 from gateway.pool.fairness import Tenant
 
 CHOICE = st.integers(0, 10**6)
-SERVERS = 4
+SERVERS = 3
 
 TENANTS = (
     Tenant("plain"),
@@ -180,7 +180,5 @@ class FairMachine(RuleBasedStateMachine):
         assert (fair.ready, fair.accounts) == (0, 0)
 
 
-FairMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, print_blob=True
-)
+FairMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestFairQueue = FairMachine.TestCase

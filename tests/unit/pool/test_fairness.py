@@ -142,13 +142,28 @@ def test_who_holds_all_it_may_waits_and_others_pass() -> None:
 def test_trap_a_chance_is_not_lost_with_who_leaves() -> None:
     """Two owners wait for one place of a login's; the one whose turn it is leaves."""
     a, b = bound("a", ("login app", 1)), bound("b", ("login app", 1))
-    fair = queue(("first", a), ("leaves", a), ("stays", b))
+    fair = queue(("first", a), ("stays", a), ("leaves", b))
     _, turn = serve(fair)
     assert fair.next(0.0) is None
     fair.end(turn, 0.1)
-    assert fair.leave("leaves")
+    assert fair.leave("leaves"), "it was next, for the other has used something"
     assert fair.leave("leaves") is False
     assert serve(fair)[0] == "stays"
+
+
+def test_trap_a_chance_is_not_lost_with_who_is_kept_back_by_something_else() -> None:
+    app, own = ("login app", 1), ("owner both", 1)
+    alone, both, only_app = bound("both", own), bound("both", app, own), bound("other", app)
+    fair = queue(("holds own", alone), ("holds app", only_app))
+    _, holds_own = serve(fair)
+    _, holds_app = serve(fair)
+    fair.add("is kept back", both, 0.0, 100)
+    fair.add("may go", only_app, 0.0, 100)
+    assert fair.next(0.0) is None
+    fair.end(holds_app, 1.0)
+    assert serve(fair, 1.0)[0] == "may go"
+    fair.end(holds_own, 2.0)
+    assert fair.next(2.0) is None
 
 
 def test_a_place_without_waiting_counts_too() -> None:
