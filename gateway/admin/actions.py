@@ -119,9 +119,13 @@ _KINDS = {
 
 def _scope(found: Action, kind: Kind | None, name: str, snapshot: Snapshot) -> Scope:
     """What is meant. Raises NothingLikeIt."""
-    for one in found.kinds if kind is None else (kind, Kind.INDUSTRY)[: 1 + (kind is Kind.SHARD)]:
+    if kind is None:
+        kinds = tuple(one for one in found.kinds if one not in _MUST_BE_SAID)
+    else:  # clients know an industry by the name of a database, too
+        kinds = (kind, Kind.INDUSTRY) if kind is Kind.SHARD else (kind,)
+    for one in kinds:
         known = _known(one, name, snapshot)
-        if known is not None and (kind is not None or one not in _MUST_BE_SAID):
+        if known is not None:
             return Scope(one, known)
     what = f"no {kind.value}" if kind is not None else "nothing"
     raise NothingLikeIt(
@@ -129,8 +133,8 @@ def _scope(found: Action, kind: Kind | None, name: str, snapshot: Snapshot) -> S
     )
 
 
-_MUST_BE_SAID = (Kind.OWNER, Kind.CLIENT)
-"""Any name could be one of these."""
+_MUST_BE_SAID = (Kind.ALL, Kind.OWNER, Kind.CLIENT)
+"""A name without a kind is none of these: any could be."""
 
 
 def _known(kind: Kind, name: str, snapshot: Snapshot) -> str | None:
