@@ -58,10 +58,10 @@ def _why_interpreted(package: Path, environ: Mapping[str, str]) -> str:
 def is_out_of_date(package: Path) -> bool:
     """Whether a source or declaration has changed since its module was compiled."""
     suffix = EXTENSION_SUFFIXES[0]
-    built = list(package.glob(f"*/*{suffix}"))
-    if not built:
-        return False
-    oldest = min(one.stat().st_mtime for one in built)
-    stems = [one.with_name(one.name.removesuffix(suffix)) for one in built]
-    sources = [stem.with_suffix(kind) for stem in stems for kind in (".py", ".pxd")]
-    return any(source.stat().st_mtime > oldest for source in sources if source.exists())
+    for built in package.glob(f"*/*{suffix}"):
+        stem = built.with_name(built.name.removesuffix(suffix))
+        sources = (stem.with_suffix(".py"), stem.with_suffix(".pxd"))
+        built_at = built.stat().st_mtime
+        if any(source.stat().st_mtime > built_at for source in sources if source.exists()):
+            return True
+    return False

@@ -1,6 +1,10 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
+cimport cython
+
+@cython.final
 cdef class Statement:
+    cdef dict __dict__  # for what is not declared here
     cdef object __weakref__
     cdef public bytes body
     cdef public object described
@@ -9,19 +13,25 @@ cdef class Statement:
     cdef public bint lists_prepared
     cdef public bytes name
     cdef public Statement needs
+    cdef public object scope
     cdef public Statement stands_for
 
+@cython.final
 cdef class Change:
+    cdef dict __dict__  # for what is not declared here
     cdef public Statement statement
     cdef public bint skipped
 
+@cython.final
 cdef class Unnamed:
+    cdef dict __dict__  # for what is not declared here
     cdef public Statement _settled
     cdef public list _changes
-    
     cpdef become(self, Statement statement)
 
+@cython.final
 cdef class Prepared:
+    cdef dict __dict__  # for what is not declared here
     cdef public object _known
     cdef public dict _pending
     cdef public Py_ssize_t batch

@@ -3,6 +3,7 @@
 cimport cython
 
 from gateway.pool.prepared cimport Prepared, Unnamed
+from gateway.protocol.framing cimport message_size, walk
 from gateway.protocol.replies cimport Expected, Replies
 
 @cython.final

@@ -1,6 +1,10 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
+cimport cython
+
+@cython.final
 cdef class Expected:
+    cdef dict __dict__  # for what is not declared here
     cdef public int kind
     cdef public bint silent
     cdef public object on_message
@@ -12,7 +16,9 @@ cdef class Expected:
 
     cpdef fail(self)
 
+@cython.final
 cdef class Replies:
+    cdef dict __dict__  # for what is not declared here
     cdef public object _queue
     cdef public bint _skipping
     cdef public bint copy_in

@@ -1,5 +1,8 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
+cimport cython
+
+@cython.final
 cdef class Holdings:
     cdef dict __dict__  # for what is not declared here
     cdef public object _clock

@@ -2,7 +2,11 @@
 
 cimport cython
 
+from gateway.protocol.framing cimport message_size
+
+@cython.final
 cdef class Inbox:
+    cdef dict __dict__  # for what is not declared here
     cdef public bytes data
     cdef public bint skipping_to_sync
     cdef public Py_ssize_t _skip

@@ -3,9 +3,11 @@
 cimport cython
 
 from gateway.pool.server cimport ServerConnection
+from gateway.protocol.framing cimport message_size
 from gateway.session.holdings cimport Holdings
 from gateway.session.translate cimport Translator
 
+@cython.final
 cdef class Outbound:
     cdef dict __dict__  # for what is not declared here
     cdef public bint _await_executes

@@ -6,6 +6,7 @@ from gateway.pool.prepared cimport Prepared, Statement, Unnamed
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.replies cimport Expected, Replies
 
+@cython.final
 cdef class Translator:
     cdef dict __dict__  # for what is not declared here
     cdef public dict _binds
