@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -17,72 +16,11 @@ from gateway.demo.postgres import Cluster
 from gateway.demo.seed import SeedLogin
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway, run_gateway, until
+from tests.integration.steady import console, loaded, more
 from tests.standbys import run_on, standbys
 
-INSERT = 'INSERT INTO "Note" ("userId", "body") VALUES ($1, $2)'
-PAUSE_MAX_GAP_S = 2.0
+GAP_MAX_S = 2.0
 """Longest time that a client elsewhere may wait for its answer, on a busy machine."""
-
-
-@dataclass
-class Load:
-    """What clients saw: answers by name, errors, and the longest wait between two answers."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    errors: list[Exception] = field(default_factory=list)
-    gaps_s: Counter[str] = field(default_factory=Counter)
-    stop: bool = False
-
-
-async def client(url: str, name: str, load: Load, sql: str = "SELECT 1") -> None:
-    """Asks again and again; every second time in a transaction."""
-    try:
-        connection = await asyncpg.connect(url)
-        last = monotonic()
-        while not load.stop:
-            if load.answers[name] % 2:
-                async with connection.transaction():
-                    await connection.execute(sql)
-            else:
-                await connection.fetchval("SELECT 1")
-            now = monotonic()
-            load.answers[name] += 1
-            load.gaps_s[name] = max(load.gaps_s[name], now - last)
-            last = now
-            await asyncio.sleep(0.005)
-        await connection.close()
-    except Exception as error:
-        load.errors.append(error)
-
-
-@asynccontextmanager
-async def loaded(urls: dict[str, str], clients: int = 8) -> AsyncIterator[Load]:
-    """Clients at work, by name; none of them may see an error."""
-    load = Load()
-    async with asyncio.TaskGroup() as group:
-        for name, url in urls.items():
-            for _ in range(clients):
-                group.create_task(client(url, name, load))
-        try:
-            yield load
-        finally:
-            load.stop = True
-    assert not load.errors, load.errors
-
-
-async def more(load: Load, name: str, count: int = 20) -> None:
-    """Wait for so many more answers."""
-    before = load.answers[name]
-    await until(lambda: load.answers[name] >= before + count, 20)
-
-
-@asynccontextmanager
-async def console(gateway: Gateway) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(gateway.dsn("operator", "gateway"))
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @dataclass
@@ -154,7 +92,7 @@ async def test_one_industry_is_restarted_while_the_other_goes_on(house: House) -
         await late.close()
         await more(load, "law")
         assert not await admin.fetch("SHOW PAUSES")
-    assert load.gaps_s["other"] < PAUSE_MAX_GAP_S
+    assert load.gaps_s["other"] < GAP_MAX_S
     assert not len(house.gateway.worker.context.pauses)
 
 
