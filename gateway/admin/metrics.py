@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.admin import version
-from gateway.admin.views import Views, longest_wait_s
+from gateway.admin.views import Views, longest_wait_s, resting
 from gateway.health.state import Watched
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
@@ -53,6 +53,20 @@ class WorkerCollector(Collector):
         context = self._views.context
         yield GaugeMetricFamily(
             "gateway_clients", "Clients connected now.", value=len(context.registry)
+        )
+        busy = self._views.busy_clients()
+        yield GaugeMetricFamily(
+            "gateway_clients_busy", "Clients that have a server or wait for one.", value=busy
+        )
+        yield GaugeMetricFamily(
+            "gateway_clients_idle",
+            "Clients between their statements, without a server.",
+            value=len(context.registry) - busy,
+        )
+        yield CounterMetricFamily(
+            "gateway_rate_refusals",
+            "Statements refused because they came too soon.",
+            value=context.budgets.refusals,
         )
         yield GaugeMetricFamily(
             "gateway_clients_max",
@@ -176,7 +190,20 @@ def _industries(snapshot: Snapshot) -> dict[tuple[str, int, str], str]:
 def _pool_gauges(now: float) -> tuple[_PoolMetric, ...]:
     return (
         _PoolMetric("servers_max", "Server connections at most.", lambda pool: pool.core.maximum),
+        _PoolMetric(
+            "resting_servers", "Servers that clients keep in transactions or pinned.", resting
+        ),
         _PoolMetric("waiting_clients", "Clients waiting.", lambda pool: len(pool.core.queue)),
+        _PoolMetric(
+            "kept_back_clients",
+            "Clients waiting because of a limit of their own.",
+            lambda pool: len(pool.core.queue) - pool.core.fair.ready,
+        ),
+        _PoolMetric(
+            "waiting_owners",
+            "Owners with clients waiting.",
+            lambda pool: pool.core.fair.owners_waiting,
+        ),
         _PoolMetric(
             "longest_wait_seconds",
             "How long the client that waits longest has waited.",
@@ -206,6 +233,16 @@ _POOL_COUNTERS = (
     _PoolMetric("lost", "Connections that the server ended.", lambda pool: pool.counters.lost),
     _PoolMetric("cleaned", "Servers cleaned after use.", lambda pool: pool.counters.cleaned),
     _PoolMetric("cancels", "Cancel requests sent on.", lambda pool: pool.counters.cancels),
+    _PoolMetric(
+        "query_timeouts",
+        "Statements cancelled because they took too long.",
+        lambda pool: pool.counters.query_timeouts,
+    ),
+    _PoolMetric(
+        "idle_transactions",
+        "Clients ended because they left a transaction idle.",
+        lambda pool: pool.counters.idle_transactions,
+    ),
 )
 
 

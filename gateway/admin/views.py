@@ -51,6 +51,11 @@ def longest_wait_s(pool: Pool, now: float) -> float:
     return 0.0 if since is None else max(0.0, now - since)
 
 
+def resting(pool: Pool) -> int:
+    """Servers whose client leaves them idle: in a transaction, or pinned."""
+    return sum(server.replies.idle for server in pool.core.servers(ServerState.BUSY))
+
+
 POOLS: View[Pool] = View(
     pool=lambda pool, now: pool.name,
     database=lambda pool, now: pool.dsn.place,
@@ -58,12 +63,15 @@ POOLS: View[Pool] = View(
     mode=lambda pool, now: pool.limits.mode,
     idle=_count(ServerState.IDLE),
     active=_count(ServerState.BUSY),
+    resting=lambda pool, now: resting(pool),
     cleaning=_count(ServerState.CLEANING),
     closing=_count(ServerState.CLOSING),
     opening=lambda pool, now: pool.core.opening,
     min=lambda pool, now: pool.core.minimum,
     max=lambda pool, now: pool.core.maximum,
     waiting=lambda pool, now: len(pool.core.queue),
+    kept_back=lambda pool, now: len(pool.core.queue) - pool.core.fair.ready,
+    owners_waiting=lambda pool, now: pool.core.fair.owners_waiting,
     longest_wait_ms=lambda pool, now: int(longest_wait_s(pool, now) * 1000),
     retiring=lambda pool, now: pool.core.retired,
     last_error=lambda pool, now: pool.last_error or None,
@@ -81,6 +89,8 @@ STATS: View[Pool] = View(
     lost=lambda pool, now: pool.counters.lost,
     cleaned=lambda pool, now: pool.counters.cleaned,
     cancels=lambda pool, now: pool.counters.cancels,
+    query_timeouts=lambda pool, now: pool.counters.query_timeouts,
+    idle_transactions=lambda pool, now: pool.counters.idle_transactions,
 )
 
 
@@ -189,6 +199,7 @@ OWNERS: View[_Seen] = View(
     owner=lambda one, now: one.owner,
     endpoint=lambda one, now: one.endpoint,
     clients=lambda one, now: one.clients,
+    idle=lambda one, now: one.clients - one.linked - one.waiting,
     linked=lambda one, now: one.linked,
     waiting=lambda one, now: one.waiting,
     transactions=lambda one, now: one.transactions,
@@ -450,11 +461,17 @@ class Views:
         figures = asdict(self.context.counters)
         pins = figures.pop("pins")
         figures["clients"] = len(self.context.registry)
+        figures["clients busy"] = self.busy_clients()
+        figures["rate refusals"] = self.context.budgets.refusals
         figures.update({f"pins ({reason})": count for reason, count in pins.items()})
         figures["statement facts hits"] = self.context.facts.hits
         figures["statement facts misses"] = self.context.facts.misses
         figures.update({f"directory {k}": v for k, v in self.context.directory.stats().items()})
         return figures
+
+    def busy_clients(self) -> int:
+        """Clients that have a server or wait for one; all others are idle."""
+        return min(len(self.context.registry), sum(pool.core.in_use for pool in self.context.pools))
 
     def not_ready(self) -> str:
         """Why no client should be sent here now; empty when all is well."""

@@ -184,6 +184,11 @@ class FairQueue(Generic[W]):
         """Owners that something is known of."""
         return len(self._accounts)
 
+    @property
+    def owners_waiting(self) -> int:
+        """Owners with clients in the queue."""
+        return len(self._lines)
+
     # --- who waits ---
 
     def add(self, waiter: W, tenant: Tenant, now: float, room: int) -> None:

@@ -23,15 +23,25 @@ _BUCKETS_MAX = 65_536
 """Owners and logins whose rate is remembered; one forgotten has its whole burst again."""
 
 
+class Tally:
+    """How often something was refused, in all."""
+
+    __slots__ = ("refusals",)
+
+    def __init__(self) -> None:
+        self.refusals = 0
+
+
 class Bucket:
     """A token bucket: ``rate`` statements per second, ``burst`` at once."""
 
-    __slots__ = ("_at", "_tokens", "burst", "name", "rate")
+    __slots__ = ("_at", "_tokens", "burst", "name", "rate", "tally")
 
-    def __init__(self, name: str, rate: float, burst: float, now: float) -> None:
+    def __init__(self, name: str, rate: float, burst: float, now: float, tally: Tally) -> None:
         self.name = name
         self.rate = rate
         self.burst = burst
+        self.tally = tally
         self._tokens = burst
         self._at = now
 
@@ -58,6 +68,7 @@ class Allowance:
         for bucket in self.buckets:
             missing_s = bucket.missing_s(now)
             if missing_s:
+                bucket.tally.refusals += 1
                 raise RateExceeded(
                     f"too many statements of {bucket.name}:"
                     f" {bucket.rate:g} per second, {bucket.burst:g} at once",
@@ -94,6 +105,7 @@ class Budgets:
         self._buckets: LRUCache[str, Bucket] = LRUCache(_BUCKETS_MAX)
         self._seats: dict[int, tuple[str, ...]] = {}
         self._taken: Counter[str] = Counter()
+        self._tally = Tally()
 
     def configure(self, settings: Settings) -> None:
         """Follow the settings after a reload; rates begin anew where they have changed."""
@@ -172,8 +184,15 @@ class Budgets:
         rate, burst = rate / self._parts, max(1.0, burst)
         bucket = self._buckets.get(one.name)
         if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
-            bucket = self._buckets[one.name] = Bucket(one.name, rate, burst, self._clock())
+            bucket = self._buckets[one.name] = Bucket(
+                one.name, rate, burst, self._clock(), self._tally
+            )
         return bucket
+
+    @property
+    def refusals(self) -> int:
+        """Statements that came too soon."""
+        return self._tally.refusals
 
     # --- clients ---
 

@@ -78,7 +78,7 @@ async def test_a_command_shows_all_workers_and_names_who_is_silent() -> None:
     rows, _ = await answer("SHOW POOLS", pools)
     assert len(rows) == 1
     assert (pools[0][4], rows[0][4]) == ("1", "2"), "idle is added up"
-    assert (pools[0][10], rows[0][10]) == ("5", "5"), "max is the same for all"
+    assert (pools[0][11], rows[0][11]) == ("5", "5"), "max is the same for all"
 
 
 async def test_every_table_of_numbers_can_be_added_up() -> None:

@@ -46,7 +46,7 @@ def test_pools_show_servers_by_state_and_who_waits() -> None:
     add_server(pool)
     busy = add_server(pool, 78)
     assert pool.core.checkout() is busy
-    pool.core.queue["a client"] = NOW - 0.25  # type: ignore[index]
+    pool.core.enqueue("a client", NOW - 0.25)  # type: ignore[arg-type]
     (row,) = table(shown.POOLS.columns, make_views(context).pools())
     assert row == {
         "pool": "law/app",
@@ -55,12 +55,15 @@ def test_pools_show_servers_by_state_and_who_waits() -> None:
         "mode": "transaction",
         "idle": "1",
         "active": "1",
+        "resting": "1",
         "cleaning": "0",
         "closing": "0",
         "opening": "0",
         "min": "0",
         "max": "5",
         "waiting": "1",
+        "kept_back": "0",
+        "owners_waiting": "1",
         "longest_wait_ms": "250",
         "retiring": "no",
         "last_error": None,
@@ -147,6 +150,7 @@ async def test_owners_are_counted_over_their_clients() -> None:
         "owner": "12",
         "endpoint": "law",
         "clients": "2",
+        "idle": "1",
         "linked": "0",
         "waiting": "1",
         "transactions": "7",

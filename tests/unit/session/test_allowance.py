@@ -11,7 +11,7 @@ from gateway.errors import RateExceeded, TooManyClients
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Route
 from gateway.router.topology import Endpoint, Role, Shard
-from gateway.session.allowance import Bucket, Budgets
+from gateway.session.allowance import Bucket, Budgets, Tally
 from gateway.settings.model import Settings
 
 LAW = Shard("law", "LAW", Endpoint("law", "127.0.0.1", 5432, "law", Role.PRIMARY))
@@ -103,7 +103,7 @@ def test_a_plan_weighs_what_the_settings_say() -> None:
 
 
 def test_a_bucket_refills_and_remembers_what_is_owed() -> None:
-    bucket = Bucket("somebody", 10.0, 5.0, 0.0)
+    bucket = Bucket("somebody", 10.0, 5.0, 0.0, Tally())
     assert bucket.missing_s(0.0) == 0.0
     bucket.take(5)
     assert bucket.missing_s(0.0) == pytest.approx(0.1)
@@ -122,6 +122,7 @@ def test_all_clients_of_an_owner_share_its_rate() -> None:
     with pytest.raises(RateExceeded, match="10 per second, 2 at once") as caught:
         made.allowance(WEB, to("7")).take_one(clock())
     assert caught.value.sqlstate == "53R01"
+    assert made.refusals == 1
     made.allowance(WEB, to("8")).take_one(clock())
     clock.now += 0.1
     made.allowance(OWNER, to("7")).take_one(clock())
