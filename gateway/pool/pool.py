@@ -550,6 +550,10 @@ class Pool:
             )
         except GatewayError as error:
             _log.warning("%s: cancel of server %d failed: %s", self.name, server.pid, error.message)
+            if server.timed_out_s and not server.lost:
+                # Overdue, and out of reach: no answer will come, and nobody else would say so.
+                server.last_error = f"it did not answer in time: {error.message}"
+                server.abort()
         finally:
             server.cancels -= 1
             self._cancel_over(server)
