@@ -385,7 +385,7 @@ async def left_behind(provisioned: Provisioned, transaction: str, name: str) -> 
 
 async def until_ended(provisioned: Provisioned) -> None:
     async with asyncio.timeout(10):
-        while await prepared(provisioned):
+        while await prepared(provisioned):  # noqa: ASYNC110 - a database tells
             await asyncio.sleep(0.05)
 
 
