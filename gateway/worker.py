@@ -42,6 +42,7 @@ from gateway.router.build import (
 from gateway.router.facts import FactsCache
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Endpoint, Shard, Snapshot
+from gateway.session.allowance import Budgets
 from gateway.session.census import Census
 from gateway.session.context import Context
 from gateway.session.holds import Holds
@@ -124,6 +125,7 @@ class Worker:
             clock=monotonic,
             mock_secret=_mock_secret(settings),
             health=Health(place.marks if place else Marks.private(monotonic())),
+            budgets=Budgets(monotonic, place.count if place else 1),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),
