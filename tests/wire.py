@@ -58,6 +58,8 @@ class Place:
     user: str
     password: str = field(repr=False)
     database: str
+    startup: tuple[tuple[str, str], ...] = ()
+    """Parameters of every startup message."""
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -122,7 +124,8 @@ class Wire:
         version: int = PROTOCOL_3_0,
     ) -> list[Message]:
         """From the startup message to ReadyForQuery or the end; what the server said."""
-        wanted = {"user": place.user, "database": place.database, **parameters}
+        identity = {"user": place.user, "database": place.database}
+        wanted = {**identity, **dict(place.startup), **parameters}
         self.send(messages.startup(wanted, version))
         return await self.prove(place)
 

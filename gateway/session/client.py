@@ -472,6 +472,8 @@ class ClientSession:
             self._kept = b"" if outbound.sent else self._inbox.data
         data = outbound.book(server, self._inbox.data)
         self._inbox.data = outbound.rest + waiting if waiting else outbound.rest
+        if self._gate is not None:
+            self._gate.unsent(len(outbound.rest))
         if data:
             outbound.sent = True
             server.write(data)
@@ -479,7 +481,7 @@ class ClientSession:
             server.give_synthetic()
         if outbound.terminated:
             self._close()
-        elif self._gate is not None and self._gate.stop is not None:
+        elif self._gate is not None and self._gate.stop is not None and not outbound.rest:
             self._stopped(server, self._gate.stop)
         elif self._ready_missed and not outbound.skip and server.replies.idle:
             self.server_ready(server.status)

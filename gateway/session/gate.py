@@ -95,6 +95,10 @@ class Gate:
         self._admitted = unit.size
         self.closed = unit.ends_ready
 
+    def unsent(self, size: int) -> None:
+        """So many bytes have passed and could not be sent yet: they need no second look."""
+        self._admitted = size
+
     def walk(self, data: bytes, skip: int) -> int:
         """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
 

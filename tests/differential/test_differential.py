@@ -23,15 +23,27 @@ _LEFT_OUT = {Phase.explain} if LONG else {Phase.explain, Phase.shrink}
 """Only the long run makes a dialogue that differs as short as can be: that takes minutes."""
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=not LONG,
-    deadline=None,
-    phases=[phase for phase in Phase if phase not in _LEFT_OUT],
-    print_blob=LONG,
-    suppress_health_check=list(HealthCheck),
-)
+def _explored(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        derandomize=not LONG,
+        deadline=None,
+        phases=[phase for phase in Phase if phase not in _LEFT_OUT],
+        print_blob=LONG,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@_explored(EXAMPLES)
 @given(script=scripts())
 @pytest.mark.timeout(TIMEOUT_S)
 async def test_random_dialogues_are_as_with_the_server(twins: Twins, script: Script) -> None:
     await twins.play(script)
+
+
+@_explored(max(1, EXAMPLES // 3))
+@given(script=scripts())
+@pytest.mark.timeout(TIMEOUT_S)
+async def test_those_of_a_service_login_too(roaming_twins: Twins, script: Script) -> None:
+    """BEGIN is answered ahead, each unit waits for the one before, and nobody can tell."""
+    await roaming_twins.play(script)
