@@ -23,6 +23,15 @@ from gateway.settings.dsn import Dsn
 
 _CONNECTIONS_MAX = 4
 
+DRIVER_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when a database is away, or says no."""
+
 _DECIDE = """
     INSERT INTO gateway.two_phase (transaction, branches, decision) VALUES ($1, $2, $3)
     ON CONFLICT (transaction) DO UPDATE SET decision = gateway.two_phase.decision
@@ -132,7 +141,7 @@ class TwoPhaseLog:
                 )
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 yield connection
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DRIVER_ERRORS as error:
             raise DirectoryUnavailable(
                 f"the log of two-phase commits can't be used: {describe(error)}",
                 hint="It is in the meta database, made by `gateway provision`.",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from gateway.directory.meta import describe
-from gateway.directory.two_phase_log import Decision, TwoPhaseLog, connect
+from gateway.directory.two_phase_log import DRIVER_ERRORS, Decision, TwoPhaseLog, connect
 from gateway.errors import DirectoryUnavailable
 from gateway.settings.dsn import Dsn
 
@@ -27,7 +27,6 @@ _PREPARED = """
     SELECT gid, database, owner, extract(epoch FROM now() - prepared)::float8 AS age_s
     FROM pg_prepared_xacts WHERE starts_with(gid, $1)
 """
-_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class Resolver:
                     rows = await connection.fetch(_PREPARED, prefix)
                 finally:
                     connection.terminate()
-            except _LOST as error:
+            except DRIVER_ERRORS as error:
                 _log.warning("two-phase: %s can't be asked: %s", place.place, describe(error))
                 continue
             return [
@@ -157,7 +156,7 @@ class Resolver:
                 connection.terminate()
         except asyncpg.UndefinedObjectError:
             return  # somebody else was faster
-        except _LOST as error:
+        except DRIVER_ERRORS as error:
             _log.warning(
                 "two-phase: %s in %s stays in doubt: %s",
                 one.gid,

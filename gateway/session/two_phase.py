@@ -92,11 +92,11 @@ class TwoPhase:
         """
 
         async def work() -> None:
-            if commit:
-                settled = await self._commit(branches, current)
-            else:
-                await self._roll_back(one for one in branches if one is not current)
-                settled = Settled(_alive([current]))
+            try:
+                settled = await self._end(branches, current, commit=commit)
+            except Exception:
+                _log.exception("the end of a transaction over several databases failed")
+                settled = Settled(None, CompletionUnknown("the transaction may be committed"))
             for branch in branches:
                 if branch is not settled.keep:
                     branch.leave(clean=clean)
@@ -119,6 +119,12 @@ class TwoPhase:
             _log.error("a two-phase commit failed", exc_info=error)
 
     # --- the steps ---
+
+    async def _end(self, branches: Sequence[Branch], current: Branch, *, commit: bool) -> Settled:
+        if commit:
+            return await self._commit(branches, current)
+        await self._roll_back(one for one in branches if one is not current)
+        return Settled(_alive([current]))
 
     async def _commit(self, branches: Sequence[Branch], current: Branch) -> Settled:
         failed = next((one for one in branches if not one.open), None)

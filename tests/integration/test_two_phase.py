@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 
+from gateway.demo.binaries import find_postgres
+from gateway.demo.postgres import FAST, Cluster
 from gateway.demo.seed import SeedLogin
+from gateway.protocol import messages
 from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
-from tests.running import past_the_gateway, rest
-from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run
+from tests.running import changed, moved, past_the_gateway, rest, running
+from tests.running import place as where
+from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run, send_cancel
 
 FLUSH = b"H\0\0\0\4"
 SYNC = b"S\0\0\0\4"
@@ -516,3 +521,42 @@ async def test_a_branch_that_cannot_be_had_fails_the_statement(
     await holder.close()
     await wire.close()
     await rest(gateway.worker)
+
+
+async def test_a_cancel_hits_the_branch_that_runs_and_fails_all(
+    wire: Wire, provisioned: Provisioned, branching: Gateway
+) -> None:
+    await wire.query("BEGIN")
+    await wire.query(insert(owner_on(provisioned, LAW), "cancelled"))
+    await wire.query(insert(owner_on(provisioned, HOSPITAL), "cancelled"))
+    wire.send(messages.query("SELECT pg_sleep(20)"))
+    await asyncio.sleep(0.2)
+    session = next(iter(branching.worker.context.registry))
+    await send_cancel("127.0.0.1", branching.port, session.number, session.secret)
+    said = await wire.until("Z")
+    assert (sqlstate(said), status(said)) == ("57014", b"E")
+    assert tag(await wire.query("COMMIT")) == b"ROLLBACK"
+    assert await leads(provisioned, LAW, "cancelled") == 0
+
+
+async def test_a_server_without_prepared_transactions_is_named(
+    provisioned: Provisioned, service: SeedLogin, cluster_folder: Path
+) -> None:
+    settings = {**FAST, "max_prepared_transactions": "0"}
+    cluster = Cluster(find_postgres(), cluster_folder / "unprepared", settings=settings)
+    await cluster.initdb()
+    await cluster.start()
+    try:
+        there = changed(moved(provisioned.settings, "HOSPITAL", cluster.dsn()), **ON)
+        async with running(there) as worker:
+            wire = await Wire.logged_in(where(worker, service, "crm"))
+            await wire.query("BEGIN")
+            await wire.query(insert(owner_on(provisioned, LAW), "unprepared"))
+            said = await wire.query(insert(owner_on(provisioned, HOSPITAL), "unprepared"))
+            assert (sqlstate(said), status(said)) == ("0A000", b"E")
+            assert "max_prepared_transactions" in said[0].fields["H"]
+            assert tag(await wire.query("COMMIT")) == b"ROLLBACK"
+            await wire.close()
+            await rest(worker)
+    finally:
+        await cluster.stop()
