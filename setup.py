@@ -27,6 +27,7 @@ HOT = (
     "pool/prepared",
     "pool/server",
     "pool/core",
+    "pool/fairness",
     "pool/pool",
     "session/inbox",
     "session/holdings",

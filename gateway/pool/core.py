@@ -7,7 +7,6 @@ afterwards.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -102,7 +101,7 @@ class PoolCore(Generic[S, W]):
         return list(self._servers[state])
 
     @property
-    def queue(self) -> OrderedDict[W, float]:
+    def queue(self) -> dict[W, float]:
         """Everybody who waits, as they came, and since when."""
         return self.fair.since
 

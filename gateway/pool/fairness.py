@@ -123,19 +123,11 @@ class Turn:
         self.since = since
 
 
-@dataclass(slots=True)
-class Wait:
-    """Where somebody stands in the queue."""
-
-    account: Account
-    tenant: Tenant
-    since: float
-
-
 class FairQueue(Generic[W]):
     """Clients that wait, by owner. Seconds are those of one clock, which never goes back."""
 
     __slots__ = (
+        "_account_of",
         "_accounts",
         "_entries",
         "_guess_s",
@@ -145,7 +137,6 @@ class FairQueue(Generic[W]):
         "_meters",
         "_own_timeouts",
         "_seen_s",
-        "_waits",
         "contended_since",
         "everybody",
         "ready",
@@ -154,7 +145,7 @@ class FairQueue(Generic[W]):
     )
 
     def __init__(self) -> None:
-        self.since: OrderedDict[W, float] = OrderedDict()
+        self.since: dict[W, float] = {}
         """Everybody who waits, as they came, and since when."""
         self.ready = 0
         """How many of them no bound of their own keeps back."""
@@ -163,8 +154,8 @@ class FairQueue(Generic[W]):
         self.virtual = 0.0
         self.everybody: Meter | None = None
         """All that are not operators, where operators have servers of their own."""
-        self._waits: dict[W, Wait] = {}
-        self._lines: dict[Account, OrderedDict[W, None]] = {}
+        self._account_of: dict[W, Account] = {}
+        self._lines: dict[Account, OrderedDict[W, Tenant]] = {}
         self._accounts: dict[Hashable, Account] = {}
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._heap: list[tuple[float, int, Account]] = []
@@ -206,9 +197,9 @@ class FairQueue(Generic[W]):
         if line is None:
             line = self._lines[account] = OrderedDict()
             account.meters = self._meters_of(tenant)
-        line[waiter] = None
+        line[waiter] = tenant
         self.since[waiter] = now
-        self._waits[waiter] = Wait(account, tenant, now)
+        self._account_of[waiter] = account
         if tenant.queue_timeout_s is not None:
             self._own_timeouts[waiter] = tenant.queue_timeout_s
         if account.parked_at is None:
@@ -220,12 +211,14 @@ class FairQueue(Generic[W]):
 
     def leave(self, waiter: W) -> bool:
         """Stop waiting; False when it did not wait."""
-        wait = self._waits.get(waiter)
-        if wait is None:
+        account = self._account_of.get(waiter)
+        if account is None:
             return False
-        self._remove(waiter, wait.account)
-        if wait.account not in self._lines:
-            self._withdraw(wait.account)
+        line = self._lines[account]
+        del line[waiter]
+        self._left(waiter, account, line)
+        if not line:
+            self._withdraw(account)
         return True
 
     def clear(self) -> list[W]:
@@ -262,12 +255,11 @@ class FairQueue(Generic[W]):
             self.leave(waiter)
         return late
 
-    def _remove(self, waiter: W, account: Account) -> None:
-        """Out of the line, for whatever reason."""
-        del self.since[waiter], self._waits[waiter]
-        self._own_timeouts.pop(waiter, None)
-        line = self._lines[account]
-        del line[waiter]
+    def _left(self, waiter: W, account: Account, line: OrderedDict[W, Tenant]) -> None:
+        """Somebody is out of the line, for whatever reason."""
+        del self.since[waiter], self._account_of[waiter]
+        if self._own_timeouts:
+            self._own_timeouts.pop(waiter, None)
         if account.parked_at is None:
             self.ready -= 1
         if not line:
@@ -295,31 +287,40 @@ class FairQueue(Generic[W]):
     def next(self, now: float) -> tuple[W, float, Turn] | None:
         """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
         self._seen_s = now
-        while self._heap:
-            _, entry, account = heappop(self._heap)
+        heap = self._heap
+        while heap:
+            tag, entry, account = heappop(heap)
             if entry != account.entry:
                 continue
             account.entry = 0
-            full = next((meter for meter in account.meters if meter.full), None)
-            if full is None:
-                return self._serve(account, now)
-            self._park(account, full)
+            if account.meters:
+                full = next((meter for meter in account.meters if meter.full), None)
+                if full is not None:
+                    self._park(account, full)
+                    continue
+            if tag < account.finish and heap:
+                self._place(account)  # it has been charged more since
+                continue
+            return self._serve(account, tag, now)
         return None
 
-    def _serve(self, account: Account, now: float) -> tuple[W, float, Turn]:
-        waiter = next(iter(self._lines[account]))
-        wait = self._waits[waiter]
-        self._remove(waiter, account)
-        self.virtual = max(self.virtual, account.tag)
-        account.finish = self._paid(account) + account.guess_s / account.weight
+    def _serve(self, account: Account, tag: float, now: float) -> tuple[W, float, Turn]:
+        line = self._lines[account]
+        waiter, tenant = line.popitem(last=False)
+        since = self.since[waiter]
+        self._left(waiter, account, line)
+        if tag > self.virtual:
+            self.virtual = tag
+        guess_s = account.guess_s
+        account.finish = self._paid(account) + guess_s / account.weight
         account.held += 1
         for meter in account.meters:
             meter.held += 1
-        turn = Turn(wait.tenant, account, account.meters, account.guess_s, now)
-        if account in self._lines:
+        if line:
             self._place(account)
-        self._forget_idle()
-        return waiter, wait.since, turn
+        if self._idle:
+            self._forget_idle()
+        return waiter, since, Turn(tenant, account, account.meters, guess_s, now)
 
     def end(self, held: Turn | Tenant, now: float) -> None:
         """A server came free that was held by a turn, or had been had without waiting."""
@@ -339,9 +340,15 @@ class FairQueue(Generic[W]):
         account.finish += (took_s - held.guess_s) / account.weight
         account.guess_s += _LATEST * (took_s - account.guess_s)
         self._guess_s += _LATEST * (took_s - self._guess_s)
-        if account.entry:
+        if account in self._lines:
+            self._advance(account)
+        elif not account.held:
+            self._forget_if_idle(account)
+
+    def _advance(self, account: Account) -> None:
+        """Who was charged too much has its turn sooner; who has others beside it, that is."""
+        if account.finish < account.tag and account.tag > self.virtual and len(self._heap) > 1:
             self._place(account)
-        self._forget_if_idle(account)
 
     def _charge_late(self, tenant: Tenant, since: float, now: float) -> None:
         """Of a server that was had while nobody waited, the time since somebody does."""
@@ -350,8 +357,6 @@ class FairQueue(Generic[W]):
         account = self._account(tenant)
         took_s = max(0.0, now - max(since, self.contended_since))
         account.finish = self._paid(account) + took_s / account.weight
-        if account.entry:
-            self._place(account)
         self._forget_if_idle(account)
 
     def rest(self, now: float, servers: int) -> None:
