@@ -337,10 +337,11 @@ class Roaming:
         if not isinstance(outcome, Route):
             return outcome
         if outcome.shard.name == bound.name or self._reads_its_part(wanted, bound):
-            owners = _owners_of(outcome, wanted) - self.inside
-            if self._context.pauses.cover((), owners):
-                return NeedPassage(owners)
-            self.inside |= owners
+            owners = _owners_of(outcome, wanted)
+            if not owners <= self.inside:
+                if self._context.pauses.cover((), owners - self.inside):
+                    return NeedPassage(owners - self.inside)
+                self.inside |= owners
             self.peek.forget()
             if wanted.owners:
                 self.owner = outcome.owner
@@ -505,9 +506,10 @@ class Roaming:
 
 def _owners_of(outcome: Outcome | NeedParent, wanted: Demand) -> frozenset[str]:
     """Whose a statement is, as far as it says so."""
-    if isinstance(outcome, Route) and outcome.owner is not None:
-        return wanted.owners | {outcome.owner}
-    return wanted.owners
+    owner = outcome.owner if isinstance(outcome, Route) else None
+    if owner is None or owner in wanted.owners:
+        return wanted.owners
+    return wanted.owners | {owner}
 
 
 def _matches_nothing(outcome: Outcome | NeedParent) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import pytest
 from gateway.demo.postgres import Cluster
 from gateway.errors import ConfigError
 from gateway.pool.pool import Pool
+from tests.certificates import issue
 from tests.conftest import FreshDatabase, Provisioned
 from tests.integration.conftest import Gateway, run_gateway, until, with_overrides
 from tests.integration.steady import console, loaded, more
 from tests.running import backends
-from tests.standbys import standbys
+from tests.standbys import run_on, standbys
 
 
 @dataclass
@@ -130,3 +132,63 @@ async def test_a_drained_replica_is_left_and_comes_back(house: House) -> None:
         await until(lambda: connections() > 0, 10)
         with pytest.raises(asyncpg.UndefinedObjectError, match="is a primary"):
             await admin.execute("DRAIN ENDPOINT law")
+
+
+async def test_a_renewed_certificate_is_shown_to_new_clients_and_old_ones_go_on(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    first, second = issue("localhost", names=("localhost",)), issue("localhost")
+    certificate_file, key_file = first.write(tmp_path, "gateway")
+    tls = {"mode": "require", "certificate_file": certificate_file, "key_file": key_file}
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    login = provisioned.owner_on("law")
+
+    async def connected() -> asyncpg.Connection:
+        return await asyncpg.connect(gateway.dsn(login.user, "law"), ssl=trusting)
+
+    def shown(connection: Any) -> bytes | None:
+        found: bytes | None = connection._transport.get_extra_info("ssl_object").getpeercert(
+            binary_form=True
+        )
+        return found
+
+    async with AsyncExitStack() as stack:
+        gateway = await run_gateway(provisioned, stack, {"listen": {"tls": tls}})
+        old = await connected()
+        assert shown(old) == first.der
+        _spoil(Path(certificate_file))
+        with pytest.raises(ConfigError, match="certificate"):
+            gateway.worker.reload()
+        still = await connected()
+        assert shown(still) == first.der
+        second.write(tmp_path, "gateway")
+        gateway.worker.reload()
+        new = await connected()
+        assert shown(new) == second.der
+        for one in (old, still, new):
+            assert await one.fetchval("SELECT 1") == 1
+            await one.close()
+
+
+def _spoil(file: Path) -> None:
+    file.write_bytes(b"not a certificate")
+
+
+async def test_operators_get_another_role_while_connected(
+    provisioned: Provisioned, postgres: Cluster
+) -> None:
+    await run_on(postgres, "CREATE ROLE other_operator SUPERUSER LOGIN PASSWORD 'x'")
+    async with AsyncExitStack() as stack:
+        gateway = await run_gateway(provisioned, stack, None)
+        operator = await asyncpg.connect(gateway.dsn("operator", "law"))
+        before = await operator.fetchval("SELECT current_user")
+        role = {"user": "other_operator", "password": "x"}
+        gateway.reread[0] = with_overrides(provisioned.settings, {"operator_role": role})
+        assert gateway.worker.reload() == ["operator_role: none -> set"]
+        assert await operator.fetchval("SELECT current_user") == "other_operator"
+        gateway.reread[0] = provisioned.settings
+        gateway.worker.reload()
+        assert await operator.fetchval("SELECT current_user") == before
+        await operator.close()
+    await run_on(postgres, "DROP ROLE other_operator")
