@@ -225,6 +225,7 @@ class Worker:
         )
         for session in self.context.registry:
             session.drain(error)
+        self.context.pauses.close(error)
         polls = int(self.context.settings.listen.shutdown_timeout_s / _DRAIN_POLL_S)
         for _ in range(polls):
             if not len(self.context.registry):

@@ -97,6 +97,12 @@ class Pauses:
         self._releasing = True
         self._release()
 
+    def close(self, error: GatewayError) -> None:
+        """The gateway is being stopped: nobody waits for the end of a pause any more."""
+        parked, self._parked = list(self._parked), {}
+        for client in parked:
+            client.turned_away(error)
+
     def tick(self) -> list[Scope]:
         """What time does; the pauses that ended by themselves."""
         now = self._clock()

@@ -248,6 +248,9 @@ class Supervisor:
 
         async def instruct_others(body: Body) -> Sequence[Any]:
             self._standing.apply(Instruction.of(body["instruction"]))
+            for leaving in self._crew.leaving:
+                if leaving.channel is not None:
+                    leaving.channel.tell("standing", instructions=self._orders())
             return await self._rows("instruct", hand.number, instruction=body["instruction"])
 
         async def reload_all(body: Body) -> Sequence[Any]:

@@ -297,3 +297,20 @@ async def test_reconnect_replaces_every_connection_under_load(
         await admin.execute("RECONNECT DATABASE law")
         await more(load, "law", 50)
         assert not before & await pids()
+
+
+async def test_a_stop_does_not_wait_for_the_end_of_a_pause(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    gateway = await start_gateway()
+    login = provisioned.owner_on("law")
+    connection = await asyncpg.connect(gateway.dsn(login.user, "law"))
+    async with console(gateway) as admin:
+        await admin.execute("PAUSE")
+    waits = asyncio.create_task(connection.fetchval("SELECT 1"))
+    await until(lambda: len(gateway.worker.context.pauses) == 1)
+    began = monotonic()
+    await gateway.worker.drain()
+    with pytest.raises(asyncpg.PostgresError, match="administrator command"):
+        await waits
+    assert monotonic() - began < 5
