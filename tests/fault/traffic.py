@@ -6,12 +6,14 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.wire import EOF, Message, Place, Refused, Wire
+
+SHORT = "SELECT '{tag}' FROM pg_sleep(0.002)"
 
 _TRY_AGAIN_S = 0.02
 
@@ -21,7 +23,8 @@ class Traffic:
     """Clients that ask one thing after another, and come back when they are thrown out."""
 
     places: list[Place]
-    sql: str = "SELECT '{tag}' FROM pg_sleep(0.002)"
+    mix: Sequence[str] = (SHORT,)
+    """What is asked in turn; every row that comes back must be the tag."""
     answered_at: list[float] = field(default_factory=list)
     longest_s: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
@@ -49,7 +52,7 @@ class Traffic:
         while True:
             count += 1
             began, tag = time.monotonic(), f"{number}.{count}"
-            heard = await wire.query(self.sql.format(tag=tag))
+            heard = await wire.query(self.mix[count % len(self.mix)].format(tag=tag))
             self._judge(heard, tag)
             self.longest_s = max(self.longest_s, time.monotonic() - began)
             if heard[-1] is EOF:
@@ -96,11 +99,10 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(
-    places: Iterable[Place], clients: int, sql: str | None = None
+    places: Iterable[Place], clients: int, mix: Sequence[str] = (SHORT,)
 ) -> AsyncIterator[Traffic]:
     """So many clients, until the end of the block; nobody may have got another's rows."""
-    made = Traffic(list(places))
-    made.sql = sql or made.sql
+    made = Traffic(list(places), mix)
     tasks = [asyncio.create_task(made.client(number)) for number in range(clients)]
     try:
         yield made
