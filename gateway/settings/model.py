@@ -555,7 +555,7 @@ class Routing(Section):
         description="Columns that hold an owner's id: userId in any table, User.id in one.",
     )
     parents: dict[str, str] = Field(
-        default_factory=dict,
+        default_factory=lambda: {"ConversationMessage.conversationId": "Conversation.id"},
         description="Columns that name a row of a table with an owner, for tables without one of"
         " their own, such as ConversationMessage.conversationId: Conversation.id. Whose that row"
         " is gets looked up in the industries' databases, and is kept; its id must be unique.",
