@@ -29,6 +29,9 @@ class ServerState(StrEnum):
     CLOSING = "closing"
 
 
+_LIVE = (ServerState.IDLE, ServerState.BUSY, ServerState.CLEANING)
+
+
 class PoolCore(Generic[S, W]):
     """Servers by state, and the queue of clients that wait for one.
 
@@ -130,7 +133,10 @@ class PoolCore(Generic[S, W]):
     @property
     def excess(self) -> int:
         """Servers over a lowered bound, those left out that are being closed already."""
-        return max(0, self.total - self.count(ServerState.CLOSING) - self.maximum)
+        over = self.opening + self.outside - self._maximum
+        for state in _LIVE:  # once per transaction
+            over += len(self._servers[state])
+        return max(0, over)
 
     # --- clients ---
 

@@ -176,7 +176,7 @@ class Pool:
         if server.cancels:
             self.core.to_cleaning(server)
             self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
-        elif self._unwanted(server):
+        elif self._unwanted(server, server.used_at):
             self._close(server)
         else:
             self._settle(server, ServerState.BUSY, server.used_at)
@@ -252,10 +252,11 @@ class Pool:
             return
         self.counters.cleaned += 1
         self._deadlines.pop(server, None)
-        if self._unwanted(server):
+        now = self._clock()
+        if self._unwanted(server, now):
             self._close(server)
         else:
-            self._settle(server, ServerState.CLEANING, self._clock())
+            self._settle(server, ServerState.CLEANING, now)
 
     def cleaning_goes_on(self, server: ServerConnection) -> None:
         """The running statement is over; what is left to do gets its own time."""
@@ -500,8 +501,8 @@ class Pool:
         self.counters.wait_us += int((now - since) * 1e6)
         waiter.granted(server)
 
-    def _unwanted(self, server: ServerConnection) -> bool:
-        if self.core.retired or self.core.excess > 0 or self._clock() >= server.life_ends_at:
+    def _unwanted(self, server: ServerConnection, now: float) -> bool:
+        if self.core.retired or self.core.excess > 0 or now >= server.life_ends_at:
             return True
         if self.suspended and not self.core.queue:
             return True
