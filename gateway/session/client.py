@@ -489,7 +489,8 @@ class ClientSession:
     def _hold_back(self, gate: Gate) -> bytes:
         """Leave in the inbox what may pass now; the rest."""
         data = self._inbox.data
-        passing = gate.walk(data, self._outbound.skip)
+        copying = self.server is not None and self.server.replies.copy_in
+        passing = gate.walk(data, self._outbound.skip, copying=copying)
         self._inbox.data = data[:passing]
         return data[passing:]
 

@@ -99,22 +99,27 @@ class Gate:
         """So many bytes have passed and could not be sent yet: they need no second look."""
         self._admitted = size
 
-    def walk(self, data: bytes, skip: int) -> int:
+    def walk(self, data: bytes, skip: int, *, copying: bool) -> int:
         """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
 
-        The first ``skip`` bytes are the rest of a message that has passed. Raises
+        The first ``skip`` bytes are the rest of a message that has passed. ``copying``: the server
+        reads copy data; whatever else comes then ends the copy with an error. Raises
         ProtocolViolation.
         """
         end = len(data)
-        pos = min(max(skip, self._admitted), end)
-        self._admitted = 0
+        pos = min(skip, end)
+        admitted, self._admitted = self._admitted, 0
         self.stop = None
         self._reader.begin()
         while end - pos >= HEADER_BYTES:
             tag, size = data[pos], message_size(data, pos)
             complete = pos + size <= end
+            if pos < admitted:
+                pos += size  # looked at before; there may be more of it now
+                continue
             if tag in _HELD:
-                if self.closed or (not complete and end - pos < GATHER_MAX_BYTES):
+                waits = self.closed and not copying
+                if waits or (not complete and end - pos < GATHER_MAX_BYTES):
                     break
                 self.stop = self._look(tag, data[pos : pos + size], size, complete)
                 if self.stop is not None:

@@ -241,7 +241,7 @@ class _Walk:
     def feed(self, data: bytes) -> None:
         self._held += data
         while True:
-            size = self._gate.walk(self._held, self._skip)
+            size = self._gate.walk(self._held, self._skip, copying=False)
             self._skip = _left_over(self._held, self._skip, size)
             self.passed += self._held[:size]
             self._held = self._held[size:]
