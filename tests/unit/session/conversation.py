@@ -83,6 +83,9 @@ class RecordingClient:
     def end(self, error: GatewayError) -> None:
         self.heard.append(("end", error.message))
 
+    def server_stale(self, *, answered: bool) -> bytes:
+        raise AssertionError("no work is stamped here")
+
     def server_forgot_prepared(self) -> None:
         self.heard.append(("forgot prepared",))
 
