@@ -35,9 +35,10 @@ async def counts(provisioned: Provisioned) -> dict[bytes, bytes]:
     for shard in provisioned.snapshot.shards:
         if shard != "meta":
             direct = await asyncpg.connect(provisioned.url(shard))
-            here, leads = await direct.fetchrow(COUNT)
+            row = await direct.fetchrow(COUNT)
             await direct.close()
-            found[here.encode()] = str(leads).encode()
+            assert row is not None
+            found[row[0].encode()] = str(row[1]).encode()
     return found
 
 

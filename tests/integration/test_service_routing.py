@@ -58,12 +58,14 @@ async def test_each_statement_finds_the_owner_that_its_key_names(
 ) -> None:
     connection = await asyncpg.connect(gateway.dsn(service.user, "crm"))
     try:
-        for shard in [*provisioned.snapshot.shards, *reversed(provisioned.snapshot.shards)]:
+        for shard in [*provisioned.snapshot.shards, *reversed(list(provisioned.snapshot.shards))]:
             if shard == "meta":
                 assert await connection.fetchval('SELECT count(*) FROM "Session"') is not None
                 continue
             owner = owner_on(provisioned, shard)
-            database, leads = await connection.fetchrow(WHERE + "$1", owner)
+            row = await connection.fetchrow(WHERE + "$1", owner)
+            assert row is not None
+            database, leads = row
             direct = await asyncpg.connect(provisioned.url(shard))
             count = await direct.fetchval('SELECT count(*) FROM "Lead" WHERE "userId" = $1', owner)
             await direct.close()
