@@ -131,14 +131,14 @@ def _concerns(
     """Whether a pause of ``scope`` waits for what a server does, in a pool paused as a ``whole``.
 
     A connection that only listens runs nothing. One that is cleaned after its client left may
-    still run something of whoever that was.
+    still run something of whoever that was, and so may a transaction's branch that is parked.
     """
     client = server.client
     if isinstance(client, ReadingSession):
         target = client.last_route
         return target is not None and scope.covers(target.shard, client.owners)
-    if client is not None:
-        return whole and (not server.replies.idle or server.status != IDLE)
+    if client is not None and server.replies.idle and server.status == IDLE:
+        return False
     if scope.kind is Kind.OWNER:
         stamped = context.settings.routing.stamps and server.stamp is not None
         return not stamped or (server.stamp or "").partition(":")[2] == scope.name

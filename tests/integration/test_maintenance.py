@@ -314,3 +314,37 @@ async def test_a_stop_does_not_wait_for_the_end_of_a_pause(
     with pytest.raises(asyncpg.PostgresError, match="administrator command"):
         await waits
     assert monotonic() - began < 5
+
+
+async def test_industries_that_share_a_database_are_paused_one_by_one(
+    start_gateway: StartGateway, provisioned: Provisioned
+) -> None:
+    shared = {"shards": [{"primary": provisioned.url("law")}]}
+    gateway = await start_gateway({"industries": {"LAW": shared, "LEGACY": shared}})
+    login = provisioned.owner_on("law")
+    owner = await asyncpg.connect(gateway.dsn(login.user, "law"))
+    legacy = await asyncpg.connect(gateway.dsn("operator", "legacy"))
+    listener = await asyncpg.connect(gateway.dsn(login.user, "law"))
+    heard: list[object] = []
+    await listener.add_listener("news", lambda *told: heard.append(told[-1]))
+    async with console(gateway) as admin:
+        await legacy.execute("BEGIN")
+        await legacy.execute("SELECT 1")
+        await admin.execute("PAUSE INDUSTRY LAW TIMEOUT 5s")  # the other's work is none of it
+        assert await legacy.fetchval("SELECT 1") == 1
+        with pytest.raises(TimeoutError):
+            await owner.fetchval("SELECT 1", timeout=0.3)
+        await legacy.execute("COMMIT")
+        await admin.execute("PAUSE INDUSTRY LEGACY TIMEOUT 5s")
+        await run_on_url(provisioned.url("law"), "NOTIFY news, 'still heard'")
+        await until(lambda: heard == ["still heard"])
+        await admin.execute("RESUME")
+        assert await owner.fetchval("SELECT 1") == 1
+    for connection in (owner, legacy, listener):
+        await connection.close()
+
+
+async def run_on_url(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(sql)
+    await connection.close()
