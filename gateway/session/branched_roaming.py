@@ -6,7 +6,7 @@ of them, and what a new branch must be told that the others know. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.errors import FeatureNotSupported, GatewayError
 from gateway.router.demand import Demand
@@ -99,6 +99,11 @@ class BranchedRoaming(Roaming):
                 return
             self.begun.append(text)
             self._sets = self._sets or sets
+
+    def linked(self, target: Route, asks: Iterable[Ask]) -> None:
+        inside = self.inside if self.parked else frozenset[str]()
+        super().linked(target, asks)
+        self.inside |= inside
 
     def end(self) -> None:
         super().end()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -51,7 +52,8 @@ class Clients:
             except OSError:
                 self.lost += 1
             finally:
-                await wire.close()
+                with suppress(OSError):
+                    await wire.close()
 
     async def _write(self, wire: Wire, name: str) -> bool:
         """One transaction; whether the connection still stands."""
@@ -131,7 +133,8 @@ async def test_a_transaction_is_whole_or_nowhere_when_workers_are_killed(
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
         async with asyncio.timeout(20):
             while await open_still(provisioned):  # noqa: ASYNC110 - a database tells
                 await asyncio.sleep(0.1)
