@@ -32,7 +32,10 @@ class Subscriber(Protocol):
     """A client that listens."""
 
     def notified(self, pid: int, channel: bytes, payload: bytes) -> None:
-        """A notification on one of its channels, in UTF-8."""
+        """A notification on one of its channels, in UTF-8; `all_notified` follows."""
+
+    def all_notified(self) -> None:
+        """Those that came together are all there."""
 
     def notifications_missed(self) -> None:
         """The shared connection was lost; some may be missing."""
@@ -61,6 +64,7 @@ class Listening(SilentClient):
         self._server: ServerConnection | None = None
         self._asked: list[Callable[[], None]] = []
         self._to_ask: list[Callable[[], None]] = []
+        self._told: set[Subscriber] = set()
         self._retry: asyncio.Task[None] | None = None
 
     @property
@@ -138,6 +142,7 @@ class Listening(SilentClient):
         after an empty query all are here.
         """
         if self._server is None or self._server.lost or not self._channels:
+            self._pass_on()
             callback()
             return
         self._to_ask.append(callback)
@@ -158,6 +163,7 @@ class Listening(SilentClient):
 
     def _release(self) -> None:
         """Call those that were asked for, then ask for those that came meanwhile."""
+        self._pass_on()
         asked, self._asked = self._asked, []
         for callback in asked:
             callback()
@@ -260,7 +266,16 @@ class Listening(SilentClient):
                 self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
             return
         for subscriber in list(self._channels.get(channel, ())):
+            if not self._told:
+                asyncio.get_running_loop().call_soon(self._pass_on)
+            self._told.add(subscriber)
             subscriber.notified(self._pool.client_of(pid), channel, payload)
+
+    def _pass_on(self) -> None:
+        """What one commit has sent arrives here at once, and leaves at once."""
+        told, self._told = self._told, set()
+        for subscriber in told:
+            subscriber.all_notified()
 
     def server_lost(self, error: ServerUnavailable) -> None:
         self._server = None

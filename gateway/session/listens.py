@@ -97,6 +97,7 @@ class Listens:
     def end(self) -> None:
         """The client has gone."""
         self._forget(self.channels)
+        self._waiting.clear()
 
     def _forget(self, channels: set[bytes]) -> None:
         for channel in list(channels & self.channels):
@@ -174,9 +175,6 @@ class Listens:
             channel = encoded(decoded(channel, "utf-8"), codec)
             payload = encoded(decoded(payload, "utf-8"), codec)
         message = notification(pid, channel, payload)
-        if self._between() and self._line is None and not self._waiting:
-            self._write(message)
-            return
         self._waiting.append(message)
         self._waiting_bytes += len(message)
         if self._waiting_bytes > _WAITING_MAX_BYTES:
@@ -195,6 +193,11 @@ class Listens:
         )
         error.sqlstate = "01000"
         self._waiting.append(messages.notice_response(error))
+        if self._between():
+            self.flush()
+
+    def all_notified(self) -> None:
+        """All that came together is known: it is delivered in one piece, as PostgreSQL does."""
         if self._between():
             self.flush()
 
