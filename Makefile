@@ -11,7 +11,7 @@ APPS_STAMP := $(APPS)/node_modules/.installed
 COMPILED_TESTS := tests/unit/protocol tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
 
-.PHONY: demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-differential docs bench bench-short clean
+.PHONY: demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -48,6 +48,9 @@ test-regress: $(STAMP)    ## PostgreSQL's own regression tests, directly and thr
 
 test-jdbc: $(STAMP)       ## pgjdbc, the Java driver, directly and through the gateway
 	@$(BIN)/python -m tests.jdbc
+
+test-restart: $(STAMP)    ## ten restarts in a row under pgbench, however long they take
+	@RESTART_LOAD_S=500 $(BIN)/python -m pytest -s -q --timeout 600 tests/fault/test_restart.py -k ten
 
 test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
 	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -127,10 +128,25 @@ def gateway(
 
 @app.command()
 def serve(config: Config = None) -> None:
-    """Run the gateway. SIGHUP reloads the settings, SIGTERM drains, SIGINT stops."""
+    """Run the gateway. SIGHUP reloads the settings, SIGUSR2 restarts, SIGTERM drains."""
     from gateway.supervisor.run import serve as run
 
     raise typer.Exit(run(None if config is None else str(config)))
+
+
+@app.command()
+def restart(config: Config = None) -> None:
+    """Have the gateway that runs with these settings start anew; clients don't notice."""
+    from gateway.supervisor.meeting import Meeting, folder_for
+
+    with _told_clearly():
+        settings = _settings(config)
+        path = None if config is None else str(config)
+        supervisor = Meeting(folder_for(settings, path, os.environ)).supervisor()
+        if supervisor is None:
+            raise OSError("no gateway of several workers runs with these settings")
+        os.kill(supervisor, signal.SIGUSR2)
+    print(f"restarting: the log of process {supervisor} says how it goes")
 
 
 @app.command("check-config")

@@ -38,6 +38,11 @@ class Numbers:
         self._step = step
         self._last = 0
 
+    def begin_anywhere(self) -> None:
+        """Go on from any number: another process may be giving out the same ones."""
+        steps = (_NUMBER_MAX - self._first) // self._step
+        self._last = self._first + self._step * secrets.randbelow(steps)
+
     def next(self) -> int:
         following = self._last + self._step if self._last else self._first
         self._last = following if following <= _NUMBER_MAX else self._first

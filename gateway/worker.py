@@ -102,15 +102,15 @@ class Worker:
         self._primaries: dict[str, Endpoint] = {}
         """Of each shard with replicas, the endpoint that was the primary when last looked."""
         self._draining = False
+        self._leaving = False
+        """A successor takes the clients over."""
         facts = FactsCache(
             FACTS_ENTRIES,
             FACTS_BYTES_MAX,
             tenant_columns(settings.routing),
             settings.routing.harmless_functions,
         )
-        log = TwoPhaseLog(
-            parse(settings.meta.primary.get_secret_value()), _LOG_TIMEOUT_S
-        )
+        log = TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), _LOG_TIMEOUT_S)
         self.context = Context(
             settings=settings,
             snapshot=build_snapshot(settings, epoch=1),
@@ -156,10 +156,7 @@ class Worker:
         """Listen. Raises OSError when an address is taken, ConfigError for a bad certificate."""
         await self.context.directory.start()
         self._watch_health()
-        for sock in self._place.sockets if self._place else self._open_sockets():
-            listener = self._listener(sock)
-            self._listeners.append(listener)
-            listener.start()
+        self.listen_on(self._place.sockets if self._place else self._open_sockets())
         self._spawn(self._tick())
         self._spawn(self._keep_resolving())
         if self._place is not None:
@@ -214,6 +211,38 @@ class Worker:
     async def _reload_all(self) -> list[str]:
         return self.reload() if self._place is None else await self._place.fleet.reload()
 
+    def listen_on(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept clients on these, too. Raises ConfigError for a bad certificate."""
+        for sock in sockets:
+            listener = self._listener(sock)
+            self._listeners.append(listener)
+            listener.start()
+
+    def leave(self) -> socket.socket:
+        """Accept nobody new, for a successor does; the TCP socket that it goes on with.
+
+        Raises OSError when there is none.
+        """
+        self._leaving = True
+        self._configure_pools()
+        tcp = next((one for one in self._listeners if one.address[1]), None)
+        if tcp is None:
+            raise OSError("no clients are accepted here")
+        sock = tcp.duplicate()
+        for listener in self._listeners:
+            listener.close()
+        return sock
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients are accepted by TCP."""
+        return any(one.address[1] for one in self._listeners)
+
+    @property
+    def occupied(self) -> bool:
+        """Whether clients are here, or still on their way in."""
+        return bool(len(self.context.registry) or any(one.in_progress for one in self._listeners))
+
     async def drain(self) -> None:
         """Accept nobody new, let transactions end, close the rest when time is up."""
         self._draining = True
@@ -226,7 +255,9 @@ class Worker:
         for session in self.context.registry:
             session.drain(error)
         self.context.pauses.close(error)
-        polls = int(self.context.settings.listen.shutdown_timeout_s / _DRAIN_POLL_S)
+        # A worker that leaves has spent half of it on moving its clients.
+        timeout_s = self.context.settings.listen.shutdown_timeout_s / (1 + self._leaving)
+        polls = int(timeout_s / _DRAIN_POLL_S)
         for _ in range(polls):
             if not len(self.context.registry):
                 break
@@ -259,13 +290,17 @@ class Worker:
         limits = limits_by_address(context.settings, context.snapshot)
         if self._place is not None:
             limits = {
-                address: limit.model_copy(update={"min": self._place.part_of(limit.min)})
+                address: limit.model_copy(update={"min": self._warm(limit.min, self._place)})
                 for address, limit in limits.items()
             }
         context.modes = {address: limit.mode for address, limit in limits.items()}
         context.pools.configure(
             credentials(context.settings), limits, context.settings.operator_role
         )
+
+    def _warm(self, whole: int, place: Place) -> int:
+        """How many connections this worker keeps open unused."""
+        return 0 if self._leaving else place.part_of(whole)
 
     def _reread_statements(self) -> None:
         """Other columns, tables or functions: what texts mean is found anew."""

@@ -115,6 +115,10 @@ class Listener:
         self._sock.setblocking(False)
         self._resume()
 
+    def duplicate(self) -> socket.socket:
+        """The same listening socket, for another process."""
+        return self._sock.dup()
+
     def close(self) -> None:
         """Accept no more; those in progress go on."""
         self._pause()

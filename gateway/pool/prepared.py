@@ -62,13 +62,15 @@ class Statement:
         "lists_prepared",
         "name",
         "needs",
+        "scope",
         "stands_for",
     )
 
-    def __init__(self, name: bytes, body: bytes, facts: Facts) -> None:
+    def __init__(self, name: bytes, body: bytes, facts: Facts, scope: Scope = ()) -> None:
         self.name = name
         self.body = body
         self.facts = facts
+        self.scope = scope
         self.executes = executed(facts)
         self.needs: Statement | None = None
         """What it executes by SQL, by the name that servers know that by."""
@@ -157,7 +159,7 @@ class Statements:
         text = body[:text_end] if text_end >= 0 else body
         odd = b"\\" in text and _ESCAPES_ALLOWED in scope
         facts = UNKNOWN_FACTS if odd else self._facts.facts(text)
-        return Statement(b"%b%x" % (NAME_PREFIX, next(self._numbers)), body, facts)
+        return Statement(b"%b%x" % (NAME_PREFIX, next(self._numbers)), body, facts, scope)
 
     def forget(self) -> None:
         """What is prepared from now on is read anew; who has a statement keeps it."""

@@ -7,7 +7,7 @@ nothing for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -213,6 +213,16 @@ class Budgets:
                 )
         if limited:
             names = tuple(one.name for one in limited)
+            self._seats[number] = names
+            self._taken.update(names)
+
+    def counted(self, number: int) -> tuple[str, ...]:
+        """Under what names a client is counted."""
+        return self._seats.get(number, ())
+
+    def count(self, number: int, names: Iterable[str]) -> None:
+        """Count a client that another worker has let in."""
+        if names := tuple(names):
             self._seats[number] = names
             self._taken.update(names)
 

@@ -93,6 +93,10 @@ class BranchingSession(RoamingSession):
         self._cleared = False
         """The message at the front has been seen to on the other branches."""
 
+    @property
+    def movable(self) -> bool:
+        return super().movable and not (self._parked or self._settling or self._joining)
+
     # --- what may pass ---
 
     def _check(self, ask: Ask) -> Objection | None:

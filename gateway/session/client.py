@@ -1,7 +1,8 @@
 """One logged-in client: gets a server for each of its transactions, relays, gives it back.
 
 The client is in one of four phases. IDLE: nothing under way. SEEKING: a unit waits at the front of
-the inbox and its route or a server is awaited. LINKED: a server is ours. CLOSED. Hot are
+the inbox and its route or a server is awaited. LINKED: a server is ours. CLOSED. LEAVING: idle,
+and to be moved to another process (moving.py) as soon as all it was told is sent. Hot are
 `data_received` and `forward` while LINKED; everything else runs once per transaction or less.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.errors import (
     GatewayError,
@@ -21,6 +23,7 @@ from gateway.errors import (
     StaleEpoch,
     TooManyPinned,
 )
+from gateway.net.handing import detach, movable
 from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
@@ -72,6 +75,7 @@ class Phase(IntEnum):
     SEEKING = 1
     LINKED = 2
     CLOSED = 3
+    LEAVING = 4
 
 
 class _Routed(NamedTuple):
@@ -159,6 +163,7 @@ class ClientSession:
         self._write_paused = False
         self._fatal_seen = False
         self._draining: ShuttingDown | None = None
+        self._departing: Callable[[ClientSession], bool] | None = None
         self._task: asyncio.Task[None] | None = None
         self._gate: Gate | None = None
         if login.owner is not None:
@@ -241,6 +246,64 @@ class ClientSession:
             self._task = None
         if self._pool is not None:
             self._pool.give_up(self)
+
+    # --- to another process ---
+
+    @property
+    def movable(self) -> bool:
+        """Whether nothing is under way, and nothing held that another process could not hold."""
+        outbound = self._outbound
+        under_way = outbound.skip or outbound.sync_due or outbound.waiting or self._input_held
+        if self.phase is not Phase.IDLE or under_way or self._task is not None:
+            return False
+        held = self.listens.channels or self._write_paused
+        parts = self.holdings.movable and outbound.translator.movable
+        return parts and not held and movable(self._transport)
+
+    def depart(self, on_between: Callable[[ClientSession], bool]) -> None:
+        """Ask ``on_between`` after each transaction; it answers whether the session now leaves."""
+        self._departing = on_between
+
+    def halt(self) -> None:
+        """Take nothing more from the client: the session leaves."""
+        self.phase = Phase.LEAVING
+        if not self._read_paused:
+            self._transport.pause_reading()
+        self._read_paused = False
+
+    @property
+    def told(self) -> bool:
+        """Whether the client was sent all that it was to be told."""
+        return not self._transport.get_write_buffer_size()
+
+    def pack(self) -> dict[str, Any]:
+        """All there is to know of the session, as JSON carries it."""
+        return {
+            "inbox": self._inbox.pack(),
+            "holdings": self.holdings.pack(),
+            "prepared": self._outbound.translator.pack(),
+            "times": [self.connected_at, self.active_at],
+            "transactions": self.transactions,
+        }
+
+    def detach(self) -> socket.socket:
+        """The client's connection, which is not ours any more. Raises OSError when it is gone."""
+        try:
+            return detach(self._transport)
+        finally:
+            self._close()
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        """Be as the session that `pack` has told of."""
+        self._inbox.unpack(packed["inbox"])
+        self.holdings.unpack(packed["holdings"])
+        self._outbound.translator.unpack(packed["prepared"])
+        self.connected_at, self.active_at = packed["times"]
+        self.transactions = packed["transactions"]
+
+    def settle(self) -> None:
+        """Go on with what the client sent before the session came here."""
+        self._go_on()
 
     # --- asyncio.Protocol ---
 
@@ -763,7 +826,7 @@ class ClientSession:
         assert server is not None
         assert pool is not None
         self._give_ready(server)
-        if self._draining is not None:
+        if self._draining is not None and (self.pins or self._departing is None):
             self.end(self._draining)
             return
         if not self.pins:
@@ -774,6 +837,8 @@ class ClientSession:
             self.phase = Phase.IDLE
             self._server_full = False
             pool.release(server)
+            if self._departing is not None and self._leaves(self._departing):
+                return
             if self._inbox.data or self._read_paused:
                 self._go_on()
         elif not self.holdings.whole_session and not pool.may_pin(server):
@@ -791,6 +856,14 @@ class ClientSession:
             if self.listens.channels:
                 self._attend(server)
             self._go_on()
+
+    def _leaves(self, departing: Callable[[ClientSession], bool]) -> bool:
+        """Whether the session moves now, or ends since it can't."""
+        if departing(self):
+            return True
+        if self._draining is not None:
+            self.end(self._draining)
+        return self._draining is not None
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)

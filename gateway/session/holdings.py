@@ -7,6 +7,7 @@ server is asked (docs/decisions/0001-ask-the-server.md), and what it says is tak
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.clock import Clock
 from gateway.router.facts import Effect, Facts, FactsCache, StatementFacts, Verb
@@ -145,6 +146,28 @@ class Holdings:
         self._clock = clock
         self._counts = counts
         self.reads_sequences = reads_sequences
+
+    @property
+    def movable(self) -> bool:
+        """Whether all of it could be given to another server."""
+        return not (self.pins or self.effects or self.unseen or self.schema_changed)
+
+    def pack(self) -> Mapping[str, Any]:
+        """What the session holds, as JSON carries it."""
+        return {
+            "settings": self.settings,
+            "prepared": self.sql_prepared,
+            "touched": sorted(self._touched),
+            "sequences": self.reads_sequences,
+        }
+
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        """Hold what another one's `pack` has told."""
+        self.settings = tuple((name, value) for name, value in packed["settings"])
+        self.scope = scope_of(self.settings)
+        self.sql_prepared = dict(packed["prepared"])
+        self._touched = set(packed["touched"])
+        self.reads_sequences = packed["sequences"]
 
     def note(self, facts: Facts) -> None:
         """A statement with these facts is being run."""

@@ -7,6 +7,7 @@ gathered whole, up to a size, so that no server waits for a slow sender. No I/O.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 from gateway.errors import ProtocolViolation
 from gateway.protocol.framing import HEADER_BYTES, message_size
@@ -45,6 +46,15 @@ class Inbox:
         self.skipping_to_sync = False
         """A unit was refused: all is dropped up to its Sync, as PostgreSQL does after an error."""
         self._skip = 0
+
+    def pack(self) -> list[Any]:
+        """What it holds, as JSON carries it."""
+        return [self.data.hex(), self.skipping_to_sync, self._skip]
+
+    def unpack(self, packed: list[Any]) -> None:
+        """Hold what another one's `pack` has told."""
+        data, self.skipping_to_sync, self._skip = packed
+        self.data = bytes.fromhex(data)
 
     def next(self) -> Need:
         """What the input asks for. Raises ProtocolViolation."""

@@ -32,6 +32,7 @@ from gateway.router.route import Asked, NeedOwner, Reject, Route, route
 from gateway.router.topology import Shard
 from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.branching_client import BranchingSession
+from gateway.session.client import ClientSession
 from gateway.session.context import Context
 from gateway.session.passthrough import PassthroughSession
 from gateway.session.pauses import Passage
@@ -259,11 +260,16 @@ class Doorkeeper:
         raise outcome.error
 
 
-_SESSIONS = {
+_SESSIONS: dict[LoginKind, type[ClientSession]] = {
     LoginKind.OWNER: ReadingSession,
     LoginKind.SERVICE: BranchingSession,
     LoginKind.OPERATOR: ScatteringSession,
 }
+
+
+def session_of(login: Login) -> type[ClientSession]:
+    """The kind of session that a login has."""
+    return _SESSIONS[login.kind]
 
 
 async def _try_settings(pool: Pool, settings: Settings) -> Hello:

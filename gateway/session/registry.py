@@ -45,6 +45,10 @@ class Registry:
         self.on_remove: Callable[[int], None] | None = None
         """Who is told of the number of a session that has ended."""
 
+    def begin_anywhere(self) -> None:
+        """Number clients from some number on that another process here hardly uses."""
+        self._numbers.begin_anywhere()
+
     def new_key(self, minor: int) -> tuple[int, bytes]:
         """A number no living session has, and a secret of the length the protocol allows."""
         number = self._numbers.next()

@@ -8,8 +8,9 @@ answered before is then run in front of it, and the transaction stays there. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from gateway.errors import NoRoute, TransactionFailed
 from gateway.protocol import messages
@@ -146,6 +147,29 @@ class Roaming:
         """Outside of a transaction, on a server that the session keeps."""
         self._said_here = SAID_NOTHING
         """Of the running transaction: SET LOCAL, or a comment at its BEGIN."""
+
+    # --- to another process ---
+
+    def pack(self) -> Mapping[str, Any]:
+        """Where the session stands without a server, as JSON carries it."""
+        said = self._said_here
+        return {
+            "begun": [text.hex() for text in self.begun],
+            "stands": [self.local, self.failed, self._sets],
+            "savepoints": self._savepoints,
+            "said": [said.owner, said.industry, said.role, said.source],
+            "last": [None if self.last is None else self.last.name, self.owner, self.role],
+        }
+
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        """Stand where another one's `pack` has told."""
+        self.begun = [bytes.fromhex(text) for text in packed["begun"]]
+        self.local, self.failed, self._sets = packed["stands"]
+        self._savepoints = packed["savepoints"]
+        said = Said(*packed["said"])
+        self._said_here = SAID_NOTHING if said == SAID_NOTHING else said
+        last, self.owner, self.role = packed["last"]
+        self.last = self._context.snapshot.shards.get(last)
 
     # --- without a server ---
 

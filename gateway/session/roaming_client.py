@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from gateway.errors import GatewayError, NoRoute, QueryCanceled, ServerSaid, ServerUnavailable
 from gateway.health.state import everybody_of
@@ -69,6 +70,15 @@ class RoamingSession(ScatteringSession):
         self._gate = self._check_gate
         self._give_up: Callable[[GatewayError], None] | None = None
         """Refuses the statement that waits for something to be learnt, on a linked server."""
+
+    # --- to another process ---
+
+    def pack(self) -> dict[str, Any]:
+        return {**super().pack(), "way": self._roaming.pack()}
+
+    def unpack(self, packed: dict[str, Any]) -> None:
+        super().unpack(packed)
+        self._roaming.unpack(packed["way"])
 
     # --- without a server ---
 

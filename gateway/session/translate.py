@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.errors import GatewayError
 from gateway.pool.prepared import (
@@ -111,6 +111,35 @@ class Translator:
         """What the client itself prepared under that name; empty for the unnamed one."""
         found = self._named.get(name) if name else self._unnamed.statement
         return found if found is None else found.stands_for or found
+
+    @property
+    def movable(self) -> bool:
+        """Whether another process would understand all that is prepared."""
+        unnamed = self._unnamed.statement
+        if unnamed is IN_DOUBT or self._changing:
+            return False
+        own = (*self._named.values(), *(() if unnamed is None else (unnamed,)))
+        return not any(NAME_PREFIX in (one.stands_for or one).body for one in own)
+
+    def pack(self) -> list[Any]:
+        """What is prepared, as JSON carries it: names, texts with types, scopes."""
+        named = dict(self._named)
+        if (unnamed := self._unnamed.statement) is not None:
+            named[b""] = unnamed
+        real = ((name, one.stands_for or one) for name, one in named.items())
+        return [[name.hex(), one.body.hex(), one.scope] for name, one in real]
+
+    def unpack(self, packed: list[Any]) -> None:
+        """Know what another one's `pack` has told."""
+        for name, body, scope in packed:
+            pairs = tuple((setting, value) for setting, value in scope)
+            statement = self._shared.get(bytes.fromhex(body), pairs)
+            self.keyed = self.keyed or statement.facts.keyed
+            self._named[bytes.fromhex(name)] = statement
+        for name, statement in self._named.items():
+            if statement.executes is not None:
+                self._named[name] = self._executing(statement)
+        self._unnamed.become(self._named.pop(b"", None))
 
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL has succeeded; the unnamed statement outlives them."""

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from gateway.session.census import Census
 from gateway.session.standing import Instruction, Standing
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
-from gateway.supervisor.channel import Body, greet, greeted
+from gateway.supervisor.channel import AskFailed, Body, greet, greeted
+from gateway.supervisor.chores import Chores
 from gateway.supervisor.ending import Ending
+from gateway.supervisor.handover import Giver, Refused, Taker, path_of
 from gateway.supervisor.logs import Logs
 from gateway.supervisor.member import Member
 from gateway.worker import Place, Worker
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("gateway.supervisor.child")  # it runs as __main__
 
 
 class _Named(logging.Filter):
@@ -89,16 +92,25 @@ class Seat:
         self.number, self.count = self.body["number"], self.body["count"]
 
     def sockets(self) -> list[socket.socket]:
-        """The listening ones. Raises OSError."""
-        listen = self.settings.listen
-        tcp = open_tcp(self.body["host"], self.body["port"], listen.backlog, shared=True)
-        if "unix" not in self.descriptors:
-            return [tcp]
-        return [tcp, socket.socket(fileno=os.dup(self.descriptors["unix"]))]
+        """The listening ones; a successor is given its predecessor's. Raises OSError."""
+        sockets = [] if self.succeeds else [self.tcp()]
+        if "unix" in self.descriptors:
+            sockets.append(socket.socket(fileno=os.dup(self.descriptors["unix"])))
+        return sockets
+
+    def tcp(self) -> socket.socket:
+        """A listening one of our own. Raises OSError."""
+        backlog = self.settings.listen.backlog
+        return open_tcp(self.body["host"], self.body["port"], backlog, shared=True)
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether another worker at this place hands its clients over to us."""
+        return bool(self.body["succeeds"])
 
     def hello(self) -> tuple[Body, dict[str, int]]:
         """What to say to the next supervisor; the descriptors are what it can't make again."""
-        mine = {"number": self.number, "count": self.count, "port": self.body["port"]}
+        mine = {name: self.body[name] for name in ("number", "row", "count", "port")}
         return {**identity(), **mine}, self.descriptors
 
     def place(self, member: Member) -> Place:
@@ -108,8 +120,8 @@ class Seat:
             count=self.count,
             fleet=member,
             sockets=self.sockets(),
-            census=Census.shared(self.descriptors["census"], self.number),
-            marks=Marks(self.descriptors["marks"], self.number),
+            census=Census.shared(self.descriptors["census"], self.body["row"]),
+            marks=Marks(self.descriptors["marks"], self.body["row"]),
         )
 
 
@@ -120,16 +132,21 @@ class _Work:
         self._seat = seat
         self._logs = logs
         self._settings = seat.settings
+        self._chores = Chores()
+        self._leaving = False
 
     async def run(self, sock: socket.socket) -> int:
         member, ending = Member(), Ending()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
+        for number in (signal.SIGHUP, signal.SIGUSR2):  # they are the supervisor's
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
         ending.on_signals()
-        member.serve(self._notices(ending), self._answerers())
+        member.serve(self._notices(ending), self._answerers(ending))
         talking = asyncio.ensure_future(member.run(sock, self._seat.control, self._hello))
         try:
             self._worker = Worker(self._settings, self._reread, self._seat.place(member))
             self._obey(self._seat.body["standing"])
+            if self._seat.succeeds:
+                self._await_predecessor()
             await self._worker.start()
         except (ConfigError, OSError) as error:
             _log.error("worker %d can't start: %s", self._seat.number, error)
@@ -139,6 +156,7 @@ class _Work:
         gc.freeze()
         member.ready()
         await ending.carry_out(self._worker)
+        self._chores.drop()
         talking.cancel()
         return 0
 
@@ -149,21 +167,57 @@ class _Work:
 
     def _notices(self, ending: Ending) -> dict[str, Any]:
         return {
-            "drain": lambda body: ending.terminate(),
+            "drain": lambda body: ending.drain(),
             "stop": lambda body: ending.interrupt(),
             "standing": lambda body: self._obey(body["instructions"]),
+            "listen": lambda body: self._listen_oneself(),
             "vacate": lambda body: self._worker.vacate_here(body["database"]),
         }
 
-    def _answerers(self) -> dict[str, Any]:
+    def _answerers(self, ending: Ending) -> dict[str, Any]:
         return {
             "rows": self._rows,
             "figures": self._figures,
             "status": self._status,
             "cancel": self._cancel,
+            "hand over": partial(self._hand_over, ending),
             "reload": self._reload,
             "instruct": self._instruct,
         }
+
+    # --- from one worker to the next ---
+
+    def _await_predecessor(self) -> None:
+        self._worker.context.registry.begin_anywhere()
+        taker = Taker(self._worker, path_of(self._seat.control.parent, os.getpid()))
+        taker.open()
+        self._chores.begin(taker.run())
+
+    def _listen_oneself(self) -> None:
+        """The predecessor could not give us its socket."""
+        if not self._worker.listens:
+            self._worker.listen_on([self._seat.tcp()])
+
+    async def _hand_over(self, ending: Ending, body: Body) -> list[Any]:
+        """Give all to a successor; answered when that has the listening socket."""
+        self._leaving = True
+        giver = Giver(self._worker)
+        try:
+            await giver.begin(Path(body["to"]))
+        except (OSError, Refused) as error:
+            _log.error("nothing can be handed over: %s", error)
+            ending.drain()
+            raise AskFailed(str(error)) from None
+        self._chores.begin(self._move_clients(giver, ending))
+        return []
+
+    async def _move_clients(self, giver: Giver, ending: Ending) -> None:
+        await giver.give_clients(self._settings.listen.shutdown_timeout_s / 2)
+        left = len(self._worker.context.registry)
+        _log.info("%d clients moved to the new worker, %d have to leave", giver.moved, left)
+        ending.drain()
+
+    # --- what the supervisor asks ---
 
     async def _rows(self, body: Body) -> list[Any]:
         return await own_rows(body["command"], self._worker.views)
@@ -192,7 +246,8 @@ class _Work:
     def _hello(self) -> tuple[Body, dict[str, int]]:
         body, descriptors = self._seat.hello()
         pauses = self._worker.context.pauses
-        return {**body, "standing": [one.plain() for one in pauses.orders()]}, descriptors
+        standing = [one.plain() for one in pauses.orders()]
+        return {**body, "standing": standing, "leaving": self._leaving}, descriptors
 
     async def _reload(self, body: Body) -> list[Any]:
         before, self._settings = self._settings, from_plain(body["settings"])

@@ -25,6 +25,7 @@ from gateway.supervisor.meeting import Meeting, Process
 _log = logging.getLogger(__name__)
 
 _GREETING_S = 10.0
+_START_S = 60.0
 _STEADY_S = 10.0
 """A worker that lived for so long did not die of its start."""
 _PAUSE_MIN_S = 0.2
@@ -41,6 +42,10 @@ class Hand:
     child: Child | None
     sock: socket.socket
     number: int = 0
+    row: int = 0
+    """Its own in the tables that all share."""
+    succeeds: bool = False
+    """It is given the clients of the worker that had its place before."""
     channel: Channel | None = None
     ready: bool = False
     seated_at: float = 0.0
@@ -52,7 +57,7 @@ class Hand:
 class Employer(Protocol):
     """What the crew asks of the supervisor."""
 
-    def seat_for(self, number: int) -> tuple[Body, Mapping[str, int]]:
+    def seat_for(self, hand: Hand) -> tuple[Body, Mapping[str, int]]:
         """What a new worker must know, and the descriptors it needs."""
 
     def channel_of(self, hand: Hand) -> Channel:
@@ -74,7 +79,13 @@ class Crew:
     def __init__(self, count: int, meeting: Meeting, employer: Employer, clock: Clock) -> None:
         self.seats: dict[int, Hand] = {}
         self.leaving: set[Hand] = set()
-        """Workers that had a place under another supervisor and are to end."""
+        """Workers that had a place, under us or a supervisor before us, and are to end."""
+        self._successors: dict[int, Hand] = {}
+        """Workers for places that others still have."""
+        self._spare = 1
+        """How many are to be in reserve."""
+        self._generation = 0
+        """Which processes have the newest code."""
         self.restarts = 0
         self.failed_to_start = False
         self._count = count
@@ -82,6 +93,8 @@ class Crew:
         self._employer = employer
         self._clock = clock
         self._reserve: list[Hand] = []
+        self._came = asyncio.Event()
+        """Some process was added to the reserve."""
         self._starting = 0
         self._arrivals: dict[int, tuple[Child, asyncio.Future[Hand]]] = {}
         """Processes of ours that have not greeted yet, by their id."""
@@ -130,7 +143,7 @@ class Crew:
     async def end(self, kind: str, timeout_s: float) -> None:
         """Tell all workers to ``drain`` or ``stop``, and wait until they are gone."""
         self.close()
-        everybody = [*self.seats.values(), *self.leaving]
+        everybody = [*self.seats.values(), *self._successors.values(), *self.leaving]
         for hand in everybody:
             if hand.channel is not None and hand.ready:
                 hand.channel.tell(kind)
@@ -158,31 +171,96 @@ class Crew:
         if self._closing:
             return
         now = self._clock()
-        free = [n for n in range(1, self._count + 1) if n not in self.seats | self._expected.keys()]
+        taken = self.seats.keys() | self._expected.keys() | self._successors.keys()
+        free = [n for n in range(1, self._count + 1) if n not in taken]
         later = [at for n in free if (at := self._not_before.get(n, now)) > now]
         for number in free:
             may_sit = self._seating and self._not_before.get(number, now) <= now
             if may_sit and self._reserve:
                 self._seat(number, self._reserve.pop(0))
         empty = sum(number not in self.seats for number in free)
-        for _ in range(empty + 1 - len(self._reserve) - self._starting):
+        for _ in range(empty + self._spare - len(self._reserve) - self._starting):
             self._starting += 1
             self.chores.begin(self._start_one())
         if later:
             asyncio.get_running_loop().call_later(min(later) - now, self.fill)
 
     def _seat(self, number: int, hand: Hand) -> None:
-        hand.number, hand.seated_at = number, self._clock()
         self.seats[number] = hand
         self._note()
+        self._employ(number, hand)
+
+    def _employ(self, number: int, hand: Hand) -> None:
+        hand.row = self._free_row()
+        hand.number, hand.seated_at = number, self._clock()
         self.chores.begin(self._work_with(hand, greeting=True))
+
+    @property
+    def rows(self) -> int:
+        """How many workers there can be at a time: at each place one, and its successor."""
+        return 2 * self._count
+
+    def _free_row(self) -> int:
+        everybody = [*self.seats.values(), *self._successors.values(), *self.leaving]
+        taken = {hand.row for hand in everybody}
+        return next(row for row in range(1, self.rows + 1) if row not in taken)
 
     def _note(self) -> None:
         self._meeting.note({number: hand.process for number, hand in self.seats.items()})
 
+    # --- successors ---
+
+    def renew(self) -> None:
+        """Whoever gets a place from now on is a process that starts now, with the code of now."""
+        self._generation += 1
+        self._spare = self._count
+        for hand in self._reserve:
+            hand.process.send(signal.SIGKILL)
+        self._reserve.clear()
+        self.fill()
+
+    def calm(self) -> None:
+        """No more successors than one are to be had at once."""
+        self._spare = 1
+
+    async def successor(self, number: int) -> Hand | None:
+        """A new worker that is ready to take the place of one that serves.
+
+        None when it died, or none could be started in time.
+        """
+        try:
+            async with asyncio.timeout(_START_S):
+                while not self._reserve:
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError:
+            return None
+        hand = self._successors[number] = self._reserve.pop(0)
+        self._spare -= self._spare > 1
+        hand.succeeds = True
+        self._employ(number, hand)
+        self.fill()
+        while not hand.ready:
+            if self._successors.get(number) is not hand:
+                return None
+            await asyncio.sleep(_POLL_S)
+        return hand
+
+    def succeed(self, hand: Hand) -> Hand | None:
+        """A successor takes its place; who had it before, and is to leave."""
+        del self._successors[hand.number]
+        before = self.seats.get(hand.number)
+        self.seats[hand.number] = hand
+        self._note()
+        if before is not None:
+            self.leaving.add(before)
+        return before
+
+    # --- a process ---
+
     async def _work_with(self, hand: Hand, *, greeting: bool) -> None:
         """Give a worker its place, and listen to it until it ends."""
-        body, descriptors = self._employer.seat_for(hand.number) if greeting else ({}, {})
+        body, descriptors = self._employer.seat_for(hand) if greeting else ({}, {})
         hand.channel = self._employer.channel_of(hand)
         try:
             await asyncio.to_thread(greet, hand.sock, body, descriptors)
@@ -205,6 +283,8 @@ class Crew:
         if hand in self._reserve:
             self._reserve.remove(hand)
         self.leaving.discard(hand)
+        if self._successors.get(hand.number) is hand:
+            del self._successors[hand.number]
         if hand.channel is not None:
             hand.channel.close()
         if self.seats.get(hand.number) is hand:
@@ -231,6 +311,7 @@ class Crew:
 
     async def _start_one(self) -> None:
         """Start a process; it is counted as starting until it greets us or ends."""
+        generation = self._generation
         command = (sys.executable, "-P", "-m", "gateway.supervisor.child")
         try:
             child = await asyncio.create_subprocess_exec(
@@ -248,7 +329,11 @@ class Crew:
             await asyncio.sleep(_PAUSE_MIN_S)
             self.fill()
             return
-        self._reserve.append(hand)
+        if generation == self._generation:
+            self._reserve.append(hand)
+            self._came.set()
+        else:  # it may have begun with the code of before
+            hand.process.send(signal.SIGKILL)
         self.fill()
         await self._ended(hand)
 
@@ -295,7 +380,9 @@ class Crew:
     def _adopt(self, hand: Hand, body: Body, descriptors: Mapping[str, int]) -> None:
         hand.number, hand.held, hand.ready = body["number"], body["held"], True
         hand.seated_at = self._clock()
-        stays = self._employer.adopts(body, descriptors) and hand.number not in self.seats
+        same = self._employer.adopts(body, descriptors)
+        hand.row = body.get("row", 0) if same else 0  # of another one's tables
+        stays = same and hand.number not in self.seats and not body.get("leaving")
         if stays and not self._closing:
             self.seats[hand.number] = hand
             self._note()

@@ -117,6 +117,10 @@ class Desk:
         for key, count in left.items():
             self._chores.begin(self._see_off(key, count, account.servers.get(key, {})))
 
+    def retire(self, worker: int) -> None:
+        """A worker is to give everything back, as its clients leave it."""
+        self._carry_out(self.ledger.retire(worker, self._clock()))
+
     def want(self, worker: int, key: PoolKey, count: int) -> None:
         """A worker wants so many more."""
         self._carry_out(self.ledger.want(worker, key, count, self._clock()))

@@ -42,6 +42,11 @@ class Ending:
             _log.info("draining: running transactions may end; SIGTERM again stops at once")
             self._drain.set()
 
+    def drain(self) -> None:
+        """Drain; nothing more when that is under way."""
+        if not self._drain.is_set():
+            self.terminate()
+
     def interrupt(self) -> None:
         """Stop. One more signal of either kind kills, should that not come to an end."""
         if not self._stop.is_set():

@@ -52,6 +52,12 @@ class _Holder:
     since: float = 0.0
     """When it began to want, or last gave one back."""
     told: Limit | None = None
+    leaving: bool = False
+    """It is to give everything back, as its clients leave it."""
+
+    def least(self, share: int) -> int:
+        """How many others can't take from it while it uses them."""
+        return 0 if self.leaving else share
 
     @property
     def may_take(self) -> bool:
@@ -86,6 +92,7 @@ class Ledger:
         self._seats = seats
         self._bounds: dict[PoolKey, _Bound] = {}
         self._workers: set[int] = set()
+        self._leaving: set[int] = set()
         self.granting = True
         """False while it is not known yet what others hold."""
 
@@ -149,6 +156,7 @@ class Ledger:
     def leave(self, worker: int, now: float) -> tuple[dict[PoolKey, int], list[Order]]:
         """A worker has died: what it held, which is in quarantine from now on."""
         self._workers.discard(worker)
+        self._leaving.discard(worker)
         left: dict[PoolKey, int] = {}
         for key, bound in self._bounds.items():
             holder = bound.holders.pop(worker, None)
@@ -156,6 +164,14 @@ class Ledger:
                 left[key] = holder.held
                 bound.quarantined += holder.held
         return left, self.balance(now)
+
+    def retire(self, worker: int, now: float) -> list[Order]:
+        """A worker's clients are leaving for its successor: nothing is its own by right."""
+        self._leaving.add(worker)
+        for bound in self._bounds.values():
+            if worker in bound.holders:
+                bound.holders[worker].leaving = True
+        return self.balance(now)
 
     def quarantine(self, key: PoolKey) -> bool:
         """Take a free permit out of use; False when there is none."""
@@ -210,7 +226,7 @@ class Ledger:
         orders: list[Order] = []
         for worker, holder in bound.holders.items():
             ceiling = ceilings.get(worker, UNLIMITED)
-            limit = Limit(worker, key, ceiling, share, wanted - holder.want)
+            limit = Limit(worker, key, ceiling, holder.least(share), wanted - holder.want)
             if limit != (holder.told or Limit(worker, key, UNLIMITED, 0, 0)):
                 holder.told = limit
                 orders.append(limit)
@@ -220,17 +236,18 @@ class Ledger:
         """Down to how many those must come who have more than others, or all of them, may bear."""
         left = {worker: holder.held for worker, holder in bound.holders.items()}
         for _ in range(bound.taken - bound.maximum):
-            _take_one(left, 0)
+            _take_one(left, {})
         lacking = {
-            worker: _lack(holder, share, now)
+            worker: _lack(holder, holder.least(share), now)
             for worker, holder in bound.holders.items()
             if holder.want
         }
         givers = {worker: held for worker, held in left.items() if not lacking.get(worker)}
+        least = {worker: holder.least(share) for worker, holder in bound.holders.items()}
         for worker, lack in lacking.items():
             has_nothing = not bound.holders[worker].held
             for _ in range(lack):
-                _take_one(givers, 0 if has_nothing and not share else share)
+                _take_one(givers, {} if has_nothing and not share else least)
         left |= givers
         return {
             worker: count for worker, count in left.items() if count < bound.holders[worker].held
@@ -245,7 +262,10 @@ class Ledger:
         return bound
 
     def _holder(self, worker: int, key: PoolKey) -> _Holder:
-        return self._bound(key).holders.setdefault(worker, _Holder())
+        holders = self._bound(key).holders
+        if worker not in holders:
+            holders[worker] = _Holder(leaving=worker in self._leaving)
+        return holders[worker]
 
     def _drop_unused(self) -> None:
         unused = [key for key, bound in self._bounds.items() if not (bound.maximum or bound.taken)]
@@ -264,9 +284,9 @@ def _lack(holder: _Holder, share: int, now: float) -> int:
     return int(not holder.held and now - holder.since >= PATIENCE_S)
 
 
-def _take_one(left: dict[int, int], least: int) -> None:
-    """One from who has most, nobody coming below ``least``."""
-    able: Iterable[int] = [worker for worker, count in left.items() if count > least]
+def _take_one(left: dict[int, int], least: Mapping[int, int]) -> None:
+    """One from who has most, nobody coming below its ``least``: 0 where nothing is said."""
+    able: Iterable[int] = [w for w, count in left.items() if count > least.get(w, 0)]
     giver = max(able, key=lambda worker: left[worker], default=None)
     if giver is not None:
         left[giver] -= 1

@@ -79,6 +79,20 @@ class Meeting:
         except OSError:
             self.leave()
             raise OSError(f"another gateway with these settings runs in {self.folder}") from None
+        os.truncate(self._lock, 0)
+        os.write(self._lock, b"%d" % os.getpid())
+
+    def supervisor(self) -> int | None:
+        """The process id of the supervisor that has the folder; None when none has."""
+        try:
+            with (self.folder / "lock").open("rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return int(lock.read() or 0) or None
+        except OSError:
+            pass
+        return None
 
     def leave(self) -> None:
         """Let the next one in."""

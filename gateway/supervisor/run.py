@@ -1,6 +1,7 @@
 """`gateway serve`: one worker, or several under a supervisor, on uvloop; and their signals.
 
-SIGHUP reloads the settings, SIGTERM drains (a second one stops at once), SIGINT stops at once.
+SIGHUP reloads the settings, SIGUSR2 has new workers take over, SIGTERM drains (a second one stops
+at once), SIGINT stops at once.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import uvloop
 
 from gateway.errors import ConfigError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
+from gateway.supervisor.chores import Chores
 from gateway.supervisor.ending import Ending
 from gateway.supervisor.logs import Logs
 from gateway.supervisor.meeting import Meeting, folder_for
@@ -27,6 +31,10 @@ from gateway.worker import Reread, Worker
 
 _log = logging.getLogger(__name__)
 
+_NO_SUCCESSOR = (
+    "not restarted: a process that is alone has nobody to hand its clients to;"
+    " with workers: 2 or more it has"
+)
 FAILED = 1
 BAD_SETTINGS = 2
 
@@ -96,6 +104,7 @@ async def _alone(settings: Settings, reread: Reread, logs: Logs) -> None:
     worker = Worker(settings, followed)
     ending = Ending()
     loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGUSR2, lambda: _log.error(_NO_SUCCESSOR))
     ending.on_signals()
     try:
         await worker.start()
@@ -111,23 +120,19 @@ async def _alone(settings: Settings, reread: Reread, logs: Logs) -> None:
 async def _above_workers(settings: Settings, reread: Reread, logs: Logs, meeting: Meeting) -> None:
     """Several workers, until a signal. Raises OSError or ConfigError."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
+    chores = Chores()
 
-    async def reload() -> None:
+    async def follow(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
-            await supervisor.reload()
+            await work()
         except ConfigError as error:
             _refuse(error)
         logs.follow(supervisor.settings.log)
 
-    def reload_soon() -> None:
-        task = loop.create_task(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
     supervisor = Supervisor(settings, reread, meeting)
     ending = Ending()
-    loop.add_signal_handler(signal.SIGHUP, reload_soon)
+    loop.add_signal_handler(signal.SIGHUP, lambda: chores.begin(follow(supervisor.reload)))
+    loop.add_signal_handler(signal.SIGUSR2, lambda: chores.begin(follow(supervisor.restart)))
     ending.on_signals()
     try:
         started = await ending.unless_asked(supervisor.start())

@@ -34,6 +34,7 @@ from gateway.supervisor.crew import Crew, Hand
 from gateway.supervisor.desk import Desk
 from gateway.supervisor.meeting import Meeting
 from gateway.supervisor.member import read_key
+from gateway.supervisor.succession import Failed, Succession
 from gateway.worker import Reread, client_tls
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ class Supervisor:
         self._crew = Crew(self._count, meeting, self, monotonic)
         self._desk = Desk(self._count, monotonic)
         self._http = HttpServer(FleetPages(self))
+        self._succession = Succession(self._crew, self._desk, meeting.folder)
         self._reloading = asyncio.Lock()
+        self._restarting = asyncio.Lock()
         self._descriptors: dict[str, int] = {}
         self._port: socket.socket | None = None
         self._draining = False
@@ -125,7 +128,7 @@ class Supervisor:
 
     def _share(self) -> None:
         """Make what all workers share, but for what those before us have brought."""
-        listen, rows = self.settings.listen, self._count + 1
+        listen, rows = self.settings.listen, self._crew.rows + 1
         if "census" not in self._descriptors:
             self._descriptors["census"] = new_census(rows)
         if "marks" not in self._descriptors:
@@ -204,6 +207,8 @@ class Supervisor:
                 if hand.ready:  # the others are told once they are
                     hand.settings_epoch = self._epoch
             self._desk.configure(settings)
+            for hand in self._crew.leaving:
+                self._follow_soon(hand)
             answers = await self._ask_all("reload", _RELOAD_S, settings=to_plain(settings))
             changes = described(before, settings)
             changes += [
@@ -214,13 +219,30 @@ class Supervisor:
             _log.info("reloaded: %s", "; ".join(changes) or "nothing changed")
             return changes
 
+    async def restart(self) -> None:
+        """New workers, with the code and the settings of now, take over from those that serve.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        async with self._restarting:
+            await self.reload()
+            _log.info("restarting: new workers take over")
+            try:
+                await self._succession.carry_out()
+            except Failed as error:
+                _log.error("not restarted: %s", error)
+            else:
+                _log.info("restarted: %d new workers serve", self._count)
+
     # --- Employer ---
 
-    def seat_for(self, number: int) -> tuple[Body, Mapping[str, int]]:
-        self._crew.seats[number].settings_epoch = self._epoch
+    def seat_for(self, hand: Hand) -> tuple[Body, Mapping[str, int]]:
+        hand.settings_epoch = self._epoch
         host, port = self.address
         body = {
-            "number": number,
+            "number": hand.number,
+            "row": hand.row,
+            "succeeds": hand.succeeds,
             "count": self._count,
             "host": host,
             "port": port,
@@ -240,8 +262,8 @@ class Supervisor:
             hand.ready = True
             if hand.channel is not None:  # orders may have come since it was given its place
                 hand.channel.tell("standing", instructions=self._orders())
-            if hand.settings_epoch != self._epoch and hand.channel is not None:
-                self._follow_soon(hand, hand.channel)
+            if hand.settings_epoch != self._epoch:
+                self._follow_soon(hand)
 
         async def rows_of_others(body: Body) -> Sequence[Any]:
             return await self._rows("rows", hand.number, command=body["command"])
@@ -251,6 +273,8 @@ class Supervisor:
             for leaving in self._crew.leaving:
                 if leaving.channel is not None:
                     leaving.channel.tell("standing", instructions=self._orders())
+            for one in self._crew.leaving:
+                self._ask_soon(one, "instruct", instruction=body["instruction"])
             return await self._rows("instruct", hand.number, instruction=body["instruction"])
 
         async def reload_all(body: Body) -> Sequence[Any]:
@@ -302,19 +326,19 @@ class Supervisor:
 
     def left(self, hand: Hand) -> None:
         self._desk.leave(hand.process.pid)
-        if hand.number and hand.number not in self._crew.seats:
-            self._nobody_at(hand.number)
-
-    def _nobody_at(self, number: int) -> None:
         descriptor = self._descriptors.get("census")
-        if descriptor is not None:
-            Census.shared(descriptor, _OWN_ROW).nobody(number)
+        if descriptor is not None and hand.row:
+            Census.shared(descriptor, _OWN_ROW).nobody(hand.row)
 
-    def _follow_soon(self, hand: Hand, channel: Channel) -> None:
+    def _follow_soon(self, hand: Hand) -> None:
         """A worker may have settings of a moment, or of a supervisor, ago."""
         hand.settings_epoch = self._epoch
-        work = self._ask_one(channel, "reload", _RELOAD_S, settings=to_plain(self.settings))
-        self._crew.chores.begin(work)
+        self._ask_soon(hand, "reload", settings=to_plain(self.settings))
+
+    def _ask_soon(self, hand: Hand, kind: str, **body: Any) -> None:
+        """Have a worker do something; nobody waits for its answer."""
+        if hand.channel is not None:
+            self._crew.chores.begin(self._ask_one(hand.channel, kind, _RELOAD_S, **body))
 
     # --- for all workers ---
 
@@ -348,16 +372,20 @@ class Supervisor:
         return items
 
     async def _cancel(self, number: int, secret: str) -> Sequence[Any]:
-        hand = self._crew.seats.get(worker_of(number))
-        if hand is None or hand.channel is None:
-            return ()
-        answer = await self._ask_one(
-            hand.channel, "cancel", _CANCEL_S, number=number, secret=secret
+        channels = [
+            hand.channel
+            for hand in (*self._crew.seats.values(), *self._crew.leaving)
+            if hand.number == worker_of(number) and hand.channel is not None
+        ]
+        work = (
+            self._ask_one(channel, "cancel", _CANCEL_S, number=number, secret=secret)
+            for channel in channels
         )
-        return () if isinstance(answer, Exception) else list(answer)
+        answers = await asyncio.gather(*work)
+        return [True] if any(answer == [True] for answer in answers) else []
 
     def _vacate(self, hand: Hand, database: str) -> None:
-        for other in self._crew.seats.values():
+        for other in (*self._crew.seats.values(), *self._crew.leaving):
             if other is not hand and other.channel is not None:
                 other.channel.tell("vacate", database=database)
 

@@ -135,3 +135,26 @@ def test_messages_of_a_worker_that_has_left_mean_nothing() -> None:
     assert not book.back(A, KEY, 5, 2)
     assert not book.want(A, KEY, 5, 2)
     assert book.taken(KEY) == 5
+
+
+def test_a_worker_that_leaves_has_nothing_by_right() -> None:
+    book = ledger(4, A, B)
+    book.want(A, KEY, 2, 0)
+    book.want(B, KEY, 2, 0)
+    book.join(C, {}, 1)
+    assert not limits(book.want(C, KEY, 2, 1)).get(A) or book.free(KEY) == 0
+    orders = book.retire(A, 2)
+    assert limits(orders)[A].ceiling == 0
+    assert limits(orders)[A].share == 0
+    assert B not in limits(orders) or limits(orders)[B].ceiling == UNLIMITED
+    assert grants(book.back(A, KEY, 1, 3)) == {C: 1}
+
+
+def test_a_worker_that_leaves_still_gets_one_for_what_it_has_to_end() -> None:
+    book = ledger(2, A, B)
+    book.want(B, KEY, 2, 0)
+    book.retire(A, 0)
+    book.want(A, KEY, 1, 0)
+    orders = book.balance(PATIENCE_S)
+    assert limits(orders)[B].ceiling == 1
+    assert grants(book.back(B, KEY, 1, 1)) == {A: 1}

@@ -1,0 +1,177 @@
+"""The gateway is restarted under load, with new processes, and no client notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.protocol import messages
+from gateway.settings.model import Settings
+from tests.conftest import FreshDatabase, Provisioned
+from tests.fleet import Fleet, fleet, until
+from tests.running import Backends, backends, moved
+from tests.wire import Place, Wire
+
+MAX = 5
+CLIENTS = 20
+RESTARTS = 10
+LOAD_S = float(os.environ.get("RESTART_LOAD_S", "25"))
+"""After so long no further restart is begun; a busy machine does fewer, two at least."""
+_QUIET = {"health": {"idle_interval_ms": 0}}
+_SCRIPT = """\
+\\set n random(1, 1000000)
+BEGIN;
+SELECT :n, pg_sleep(0.001);
+SELECT :n + 1;
+END;
+SELECT :n;
+"""
+
+
+@dataclass
+class House:
+    """A database of its own behind a gateway, and who looks at it."""
+
+    one: Fleet
+    place: Place
+    url: str
+    watch: Backends
+    folder: Path
+
+    async def restart(self) -> None:
+        """Once, until the new workers serve and those before them have ended."""
+        before = self.one.workers()
+        self.one.signal(signal.SIGUSR2)
+        await self.one.logged("restarted: 2 new workers serve")
+        after = self.one.workers()
+        assert {one.pid for one in before.values()}.isdisjoint(one.pid for one in after.values())
+        await until(lambda: not any(one.alive for one in before.values()), 30)
+
+
+@pytest.fixture
+async def house(
+    provisioned: Provisioned, fresh_database: FreshDatabase, tmp_path: Path
+) -> AsyncIterator[House]:
+    url = await fresh_database("restart")
+    settings: Settings = moved(provisioned.settings, "LAW", url)
+    options = {**_QUIET, "workers": 2, "pool": {"max": MAX}}
+    owner = provisioned.owner_on("law")
+    with backends(url) as watch:
+        async with fleet(settings, tmp_path, options) as one:
+            yield House(one, one.place(owner), one.url(owner), watch, tmp_path)
+
+
+async def pgbench(house: House, protocol: str) -> asyncio.subprocess.Process:
+    """Started, for as long as it is let."""
+    script = house.folder / "script.sql"
+    script.write_text(_SCRIPT)
+    place = house.place
+    command = [
+        "pgbench",
+        "-n",
+        "-f",
+        str(script),
+        "-M",
+        protocol,
+        "-c",
+        str(CLIENTS),
+        "-j",
+        str(CLIENTS),
+    ]
+    command += ["-T", "600", "-P", "5", "-h", place.host, "-p", str(place.port), "-U", place.user]
+    environment = {**os.environ, "PGPASSWORD": place.password or "", "PGSSLMODE": "disable"}
+    return await asyncio.create_subprocess_exec(
+        *command,
+        place.database,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def stopped(running: asyncio.subprocess.Process) -> str:
+    """What it has said, once it is told to stop."""
+    if running.returncode is None:
+        running.send_signal(signal.SIGINT)
+    output, _ = await running.communicate()
+    return output.decode()
+
+
+async def test_ten_restarts_under_pgbench_fail_no_transaction(house: House) -> None:
+    loads = {mode: await pgbench(house, mode) for mode in ("simple", "extended", "prepared")}
+    try:
+        await asyncio.sleep(1.0)
+        began = time.monotonic()
+        done = 0
+        while done < RESTARTS and (done < 2 or time.monotonic() - began < LOAD_S):
+            await house.restart()
+            done += 1
+        took_s = time.monotonic() - began
+        ended = [mode for mode, load in loads.items() if load.returncode is not None]
+    finally:
+        said = {mode: await stopped(load) for mode, load in loads.items()}
+    print(f"{done} restarts in {took_s:.1f} s; most {house.watch.most} backends; {said}")
+    assert not ended, said
+    for text in said.values():
+        assert not re.search("error|aborted", text, re.IGNORECASE), text
+        assert not re.search("[1-9][0-9]* failed", text), text
+    assert house.watch.most == MAX
+
+
+def _settings_and_statements(url: str) -> psycopg.Connection[tuple[object, ...]]:
+    link = psycopg.connect(url, autocommit=True, prepare_threshold=0)
+    link.execute("SET TimeZone = 'Asia/Tokyo'")
+    link.execute("PREPARE twice AS SELECT 2 * $1::int")
+    link.execute("SELECT %s::int + 1", (1,))
+    return link
+
+
+def _still_there(link: psycopg.Connection[tuple[object, ...]], number: int) -> None:
+    assert link.execute("SHOW TimeZone").fetchone() == ("Asia/Tokyo",)
+    assert link.execute(f"EXECUTE twice({number})").fetchone() == (2 * number,)
+    assert link.execute("SELECT %s::int + 1", (number,)).fetchone() == (number + 1,)
+
+
+async def test_sessions_go_on_with_what_they_hold_and_can_be_cancelled(house: House) -> None:
+    link = await asyncio.to_thread(_settings_and_statements, house.url)
+    pid = link.info.backend_pid
+    for number in (3, 4):
+        await house.restart()
+        await asyncio.to_thread(_still_there, link, number)
+    assert link.info.backend_pid == pid
+
+    running = asyncio.ensure_future(asyncio.to_thread(link.execute, "SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(link.cancel)
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        await asyncio.wait_for(running, 10)
+    await asyncio.to_thread(_still_there, link, 5)
+    await asyncio.to_thread(link.close)
+
+
+async def test_an_open_transaction_ends_where_it_began_and_the_client_then_moves(
+    house: House,
+) -> None:
+    wire = await Wire.logged_in(house.place)
+    await wire.query("BEGIN")
+    backend = await wire.value("SELECT pg_backend_pid()")
+    before = house.one.workers()
+    house.one.signal(signal.SIGUSR2)
+    await house.one.logged("restarted: 2 new workers serve")
+    assert any(one.alive for one in before.values())
+    assert await wire.value("SELECT pg_backend_pid()") == backend
+    wire.send(messages.query("COMMIT"), messages.query("SELECT 'sent ahead'"))
+    heard = await wire.until("Z", 2)
+    assert [one.cells[0] for one in heard if one.tag == "D"] == [b"sent ahead"]
+    await until(lambda: not any(one.alive for one in before.values()), 30)
+    assert await wire.value("SELECT 'here'") == "here"
+    await wire.close()

@@ -1,0 +1,87 @@
+"""What is told of a session arrives as it was, by way of JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.pool.prepared import Statements
+from gateway.pool.server import ServerConnection
+from gateway.router.facts import Facts, FactsCache
+from gateway.session.holdings import Holdings
+from gateway.session.inbox import Inbox, Need
+from gateway.session.state import Pin
+from gateway.session.translate import Translator
+
+SCOPE = (("search_path", "app"),)
+
+
+def facts() -> FactsCache:
+    return FactsCache(100, 100_000)
+
+
+def sent(packed: Any) -> Any:
+    return json.loads(json.dumps(packed))
+
+
+def translator() -> Translator:
+    def heed(server: ServerConnection, facts: Facts) -> bytes:
+        return b""
+
+    return Translator(Statements(facts()), 10, heed)
+
+
+def holdings() -> Holdings:
+    return Holdings((("timezone", "UTC"),), facts(), lambda: 1.0, {}, reads_sequences=False)
+
+
+def test_half_a_message_goes_along() -> None:
+    one, other = Inbox(), Inbox()
+    one.data = b"Q\0\0\0\x0dSELEC"
+    other.unpack(sent(one.pack()))
+    assert other.next() is Need.MORE
+    other.data += b"T\0\0\0"
+    assert other.next() is Need.SERVER
+
+
+def test_a_batch_that_failed_is_skipped_to_its_sync_there_too() -> None:
+    one, other = Inbox(), Inbox()
+    one.data = b"P\0\0\0\x06\0\0"
+    one.refuse_unit()
+    other.unpack(sent(one.pack()))
+    other.data += b"S\0\0\0\x04"
+    assert other.next() is Need.READY
+
+
+def test_settings_and_statements_by_sql() -> None:
+    one, other = holdings(), holdings()
+    one.settings = (("my.own", "1"), ("timezone", "Asia/Tokyo"))
+    one.sql_prepared = {"twice": "PREPARE twice AS SELECT 2"}
+    other.unpack(sent(one.pack()))
+    assert other.settings == one.settings
+    assert other.sql_prepared == one.sql_prepared
+    assert other.startup == (("timezone", "UTC"),)
+
+
+def test_what_pins_stays() -> None:
+    one = holdings()
+    assert one.movable
+    one.pin(Pin.TEMPORARY)
+    assert not one.movable
+
+
+def test_prepared_statements_keep_names_texts_types_and_scopes() -> None:
+    one, other = translator(), translator()
+    body = b"SELECT $1\0\0\x01\0\0\0\x17"
+    one.unpack(
+        [[b"s1".hex(), body.hex(), list(map(list, SCOPE))], ["", b"SELECT 2\0\0\0".hex(), []]]
+    )
+    assert one.movable
+    other.unpack(sent(one.pack()))
+    named, unnamed = other.statement(b"s1"), other.statement(b"")
+    assert named is not None
+    assert (named.body, named.scope) == (body, SCOPE)
+    assert unnamed is not None
+    assert unnamed.body == b"SELECT 2\0\0\0"
+    assert other.statement(b"s2") is None
+    assert len(other) == 1
