@@ -198,6 +198,7 @@ class BranchingSession(RoamingSession):
         self._outbound.stamp = branch.stamp
         self._first_unit = False
         self._reads = False
+        self._turns_before = server.turns
         if self._write_paused:
             server.transport.pause_reading()
         self._way.resume(branch.stay)

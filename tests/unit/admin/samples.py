@@ -11,7 +11,7 @@ from gateway.admin.console import Console, ConsoleSession
 from gateway.admin.operator import Operator
 from gateway.admin.views import Views
 from gateway.directory.directory import Directory
-from gateway.directory.two_phase_log import TwoPhaseLog
+from gateway.directory.two_phase_log import Entry, TwoPhaseLog
 from gateway.directory.two_phase_resolver import Resolver
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.health.marks import Marks
@@ -70,12 +70,22 @@ SETTINGS = {
 }
 
 
+class EmptyLog(TwoPhaseLog):
+    """Asks no database."""
+
+    async def name(self) -> str:
+        return "log"
+
+    async def commits(self, older_than_s: float) -> list[Entry]:
+        return []
+
+
 def make_context(settings: Settings | None = None) -> Context:
     """As a worker builds it; its clock stands still at `NOW`."""
     settings = settings or Settings.model_validate(SETTINGS)
     snapshot = build_snapshot(settings, epoch=1)
     facts = FactsCache(100, 100_000)
-    log = TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), 1.0)
+    log = EmptyLog(parse(settings.meta.primary.get_secret_value()), 1.0)
     context = Context(
         settings=settings,
         snapshot=snapshot,
