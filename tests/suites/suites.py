@@ -180,7 +180,7 @@ SUITES = (
             "PSYCOPG_TEST_DSN": "host={host} port={port} user={user} password={password}"
             " dbname={database}"
         },
-        arguments=("-m", "not mypy and not slow and not proxy"),
+        arguments=("-m", "not mypy and not proxy"),
     ),
     _sqlalchemy("psycopg"),
     _sqlalchemy("asyncpg"),
