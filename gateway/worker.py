@@ -257,10 +257,8 @@ class Worker:
         self.context.pauses.close(error)
         # A worker that leaves has spent half of it on moving its clients.
         timeout_s = self.context.settings.listen.shutdown_timeout_s / (1 + self._leaving)
-        polls = int(timeout_s / _DRAIN_POLL_S)
-        for _ in range(polls):
-            if not len(self.context.registry):
-                break
+        deadline = monotonic() + timeout_s
+        while len(self.context.registry) and monotonic() < deadline:  # noqa: ASYNC110 - of clients
             await asyncio.sleep(_DRAIN_POLL_S)
         await self.stop()
 

@@ -133,7 +133,8 @@ class _Work:
         self._logs = logs
         self._settings = seat.settings
         self._chores = Chores()
-        self._leaving = False
+        self._giver: Giver | None = None
+        """Set while a successor takes our clients."""
 
     async def run(self, sock: socket.socket) -> int:
         member, ending = Member(), Ending()
@@ -156,6 +157,8 @@ class _Work:
         gc.freeze()
         member.ready()
         await ending.carry_out(self._worker)
+        if self._giver is not None:
+            await self._giver.finish()
         self._chores.drop()
         talking.cancel()
         return 0
@@ -200,8 +203,7 @@ class _Work:
 
     async def _hand_over(self, ending: Ending, body: Body) -> list[Any]:
         """Give all to a successor; answered when that has the listening socket."""
-        self._leaving = True
-        giver = Giver(self._worker)
+        giver = self._giver = Giver(self._worker)
         try:
             await giver.begin(Path(body["to"]))
         except (OSError, Refused) as error:
@@ -212,9 +214,11 @@ class _Work:
         return []
 
     async def _move_clients(self, giver: Giver, ending: Ending) -> None:
-        await giver.give_clients(self._settings.listen.shutdown_timeout_s / 2)
-        left = len(self._worker.context.registry)
-        _log.info("%d clients moved to the new worker, %d have to leave", giver.moved, left)
+        """Whoever can't be moved is asked to leave after half of the time."""
+        patience_s = self._settings.listen.shutdown_timeout_s / 2
+        asyncio.get_running_loop().call_later(patience_s, ending.drain)
+        await giver.give_clients()
+        _log.info("%d clients moved to the new worker", giver.moved)
         ending.drain()
 
     # --- what the supervisor asks ---
@@ -247,7 +251,7 @@ class _Work:
         body, descriptors = self._seat.hello()
         pauses = self._worker.context.pauses
         standing = [one.plain() for one in pauses.orders()]
-        return {**body, "standing": standing, "leaving": self._leaving}, descriptors
+        return {**body, "standing": standing, "leaving": self._giver is not None}, descriptors
 
     async def _reload(self, body: Body) -> list[Any]:
         before, self._settings = self._settings, from_plain(body["settings"])

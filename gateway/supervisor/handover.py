@@ -12,7 +12,6 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ class Giver:
         self._worker = worker
         self._leaving = Leaving(worker.context)
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sending: asyncio.Task[None] | None = None
 
     async def begin(self, to: Path) -> None:
         """Give the successor the listening socket. Raises OSError, Refused."""
@@ -53,22 +53,25 @@ class Giver:
         with self._worker.leave() as listening:
             await self._give({"what": "listen"}, {"tcp": listening.fileno()})
 
-    async def give_clients(self, timeout_s: float) -> None:
-        """Move whoever can be moved, until nobody is left or the time is up."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
-        sending = asyncio.ensure_future(self._send_all())
-        while self._worker.occupied and not sending.done() and loop.time() < end:
+    async def give_clients(self) -> None:
+        """Move whoever can be moved, until nobody is left here or the successor has gone."""
+        self._sending = asyncio.ensure_future(self._send_all())
+        while self._worker.occupied and not self._sending.done():
             self._leaving.look()
             await asyncio.sleep(_LOOK_S)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Have arrive whoever is on the way; nobody follows."""
         self._leaving.open = False
+        if self._sending is None:
+            return
+        loop = asyncio.get_running_loop()
         end = loop.time() + _ANSWER_S
-        while self._leaving.under_way and not sending.done() and loop.time() < end:  # noqa: ASYNC110
+        while self._leaving.under_way and not self._sending.done() and loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
-        sending.cancel()
-        with suppress(asyncio.CancelledError):
-            await sending
-        self._sock.close()
+        self._sending.cancel()
+        await asyncio.gather(self._sending, return_exceptions=True)
 
     async def _send_all(self) -> None:
         """Ends when the successor has gone: then everybody stays."""

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.wire import Place, Wire
 
 MAX = 5
 CLIENTS = 20
+TIMEOUT_S = 10
 RESTARTS = 10
 LOAD_S = float(os.environ.get("RESTART_LOAD_S", "25"))
 """After so long no further restart is begun; a busy machine does fewer, two at least."""
@@ -63,7 +66,12 @@ async def house(
 ) -> AsyncIterator[House]:
     url = await fresh_database("restart")
     settings: Settings = moved(provisioned.settings, "LAW", url)
-    options = {**_QUIET, "workers": 2, "pool": {"max": MAX}}
+    options = {
+        **_QUIET,
+        "workers": 2,
+        "pool": {"max": MAX},
+        "listen": {"shutdown_timeout_s": TIMEOUT_S},
+    }
     owner = provisioned.owner_on("law")
     with backends(url) as watch:
         async with fleet(settings, tmp_path, options) as one:
@@ -174,4 +182,45 @@ async def test_an_open_transaction_ends_where_it_began_and_the_client_then_moves
     assert [one.cells[0] for one in heard if one.tag == "D"] == [b"sent ahead"]
     await until(lambda: not any(one.alive for one in before.values()), 30)
     assert await wire.value("SELECT 'here'") == "here"
+    await wire.close()
+
+
+async def test_who_cannot_be_moved_is_served_for_a_while_and_then_told(house: House) -> None:
+    listens, holds = await Wire.logged_in(house.place), await Wire.logged_in(house.place)
+    await listens.query("LISTEN news")
+    await holds.query("BEGIN")
+    before = house.one.workers()
+    house.one.signal(signal.SIGUSR2)
+    await house.one.logged("restarted: 2 new workers serve")
+    began = time.monotonic()
+    for wire in (listens, holds):
+        assert (await wire.until("E"))[-1].fields["C"] == "57P01"
+    assert time.monotonic() - began < TIMEOUT_S + 2
+    await until(lambda: not any(one.alive for one in before.values()), 30)
+    fresh = await Wire.logged_in(house.place)
+    assert await fresh.value("SELECT 'welcome'") == "welcome"
+    for wire in (listens, holds, fresh):
+        await wire.close()
+
+
+def _ready(port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def test_sigterm_makes_it_unready_at_once_and_ends_it_in_time(house: House) -> None:
+    assert await asyncio.to_thread(_ready, house.one.http_port) == 200
+    wire = await Wire.logged_in(house.place)
+    await wire.query("BEGIN")
+    began = time.monotonic()
+    house.one.signal(signal.SIGTERM)
+    await house.one.logged("draining")
+    assert await asyncio.to_thread(_ready, house.one.http_port) == 503
+    assert await wire.value("SELECT 'let me end'") == "let me end"
+    assert (await wire.until("E"))[-1].fields["C"] == "57P01"
+    assert TIMEOUT_S - 1 < time.monotonic() - began < TIMEOUT_S + 2
+    assert await house.one.ended() == 0
     await wire.close()
