@@ -90,3 +90,12 @@ def test_other_settings_meet_elsewhere(tmp_path: Path) -> None:
     given = folder_for(settings(), "/etc/a.yaml", {"RUNTIME_DIRECTORY": "/run/gateway"})
     assert given == Path("/run/gateway") / one.name
     assert folder_for(settings(runtime_dir=str(tmp_path)), None, {}) == tmp_path
+
+
+def test_the_supervisor_can_be_found_as_long_as_it_has_the_folder(tmp_path: Path) -> None:
+    meeting, other = Meeting(tmp_path / "run"), Meeting(tmp_path / "run")
+    assert other.supervisor() is None
+    meeting.enter()
+    assert other.supervisor() == os.getpid()
+    meeting.leave()
+    assert other.supervisor() is None
