@@ -11,7 +11,7 @@ APPS_STAMP := $(APPS)/node_modules/.installed
 COMPILED_TESTS := tests/unit/protocol tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
 
-.PHONY: demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short clean
+.PHONY: test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -55,6 +55,12 @@ test-restart: $(STAMP)    ## ten restarts in a row under pgbench, however long t
 test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
 	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \
 	  $(BIN)/python -m pytest tests/differential -q $(ARGS)
+
+test-fault: $(STAMP)     ## faults of clients, servers, networks and processes, with their figures
+	@$(BIN)/python -m pytest tests/fault -s $(ARGS)
+
+soak: $(STAMP)           ## half an hour of mixed load and random faults; ARGS='--minutes 5 --kills'
+	@$(BIN)/python -u -m tests.fault.soak $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -117,6 +117,8 @@ async def test_a_standby_takes_over_under_load(pair: Pair, provisioned: Provisio
     after = {name for name, at in load.acknowledged.items() if at > killed + 0.05}
     assert after, load.errors
     gap = min(load.acknowledged[name] for name in after) - killed
+    print(f"written again {gap:.2f} s after the kill (0.7 s of them for the promotion to begin);")
+    print(f"{dict(load.errors)} of {len(load.acknowledged)} writes by {CLIENTS} clients")
     assert gap < 10, gap
     # Only what was under way when it died was told so; the rest waited.
     assert sum(load.errors.values()) <= 2 * POOL_MAX, load.errors

@@ -25,6 +25,8 @@ class Traffic:
     places: list[Place]
     mix: Sequence[str] = (SHORT,)
     """What is asked in turn; every row that comes back must be the tag."""
+    rest_s: float = 0.0
+    """Between an answer and the next question of a client."""
     answered_at: list[float] = field(default_factory=list)
     longest_s: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
@@ -57,6 +59,7 @@ class Traffic:
             self.longest_s = max(self.longest_s, time.monotonic() - began)
             if heard[-1] is EOF:
                 return
+            await asyncio.sleep(self.rest_s)
 
     def _judge(self, heard: list[Message], tag: str) -> None:
         rows = [one.cells[0] for one in heard if one.tag == "D"]
@@ -99,10 +102,10 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(
-    places: Iterable[Place], clients: int, mix: Sequence[str] = (SHORT,)
+    places: Iterable[Place], clients: int, mix: Sequence[str] = (SHORT,), rest_s: float = 0.0
 ) -> AsyncIterator[Traffic]:
     """So many clients, until the end of the block; nobody may have got another's rows."""
-    made = Traffic(list(places), mix)
+    made = Traffic(list(places), mix, rest_s)
     tasks = [asyncio.create_task(made.client(number)) for number in range(clients)]
     try:
         yield made

@@ -1,0 +1,281 @@
+"""`make soak`: a mixed load through two workers while faults come at random, for as long as asked.
+
+Prints figures of every process at the start, each minute and at the end; fails when an answer went
+to the wrong client, a bound was passed, a lease was left over, or memory or descriptors grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import uvloop
+
+from gateway.demo.binaries import find_postgres
+from gateway.demo.postgres import FAST, Cluster
+from gateway.demo.seed import SeedLogin, seed
+from gateway.migrate.provision import provision
+from gateway.settings.dsn import parse
+from tests.conftest import topology
+from tests.fault.traffic import Traffic, descriptors, memory_mb, traffic
+from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.fleet import Fleet, fleet
+from tests.running import OBSERVER, Backends, backends, moved
+
+POOL_MAX = 5
+OWNERS = 42
+CLIENTS = 30
+REST_S = 0.05
+"""Of a client between two statements: the proxy shares a process with all of them."""
+SHARDS = ("law", "dentist", "accounting")
+"""What is loaded; what goes wrong in the network happens to the first one."""
+PAUSE_S = (2.0, 8.0)
+"""Between two faults."""
+GROWTH_MB_MAX = 30
+"""Per process, from the figures after the first minute to the end."""
+DESCRIPTORS_MAX = 15
+
+MIX = (
+    "SELECT '{tag}'",
+    "SELECT '{tag}' FROM pg_sleep(0.01)",
+    "BEGIN; SELECT '{tag}'; SET LOCAL work_mem = '5MB'; COMMIT",
+    "SELECT '{tag}' FROM generate_series(1, 20)",
+    "CREATE TEMP TABLE soak (a int); SELECT '{tag}'; DROP TABLE soak",
+)
+
+
+@dataclass
+class House:
+    """All that runs, and what faults there were."""
+
+    gateway: Fleet
+    proxy: FaultProxy
+    logins: dict[str, SeedLogin]
+    url: str
+    watch: Backends
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def login(self, shard: str) -> SeedLogin:
+        return next(one for one in self.logins.values() if one.shard == shard)
+
+    async def leases(self) -> int:
+        """Server connections that the workers say are in somebody's hands, or wanted."""
+        operator = self.logins["operator"]
+        console = await asyncpg.connect(self.gateway.url(operator, "gateway"), timeout=10)
+        try:
+            pools = await console.fetch("SHOW POOLS")
+        finally:
+            await console.close()
+        return sum(int(pool[name]) for pool in pools for name in ("active", "cleaning", "waiting"))
+
+    def processes(self) -> dict[str, int]:
+        assert self.gateway.supervisor is not None
+        workers = {f"worker {n}": one.pid for n, one in self.gateway.workers().items()}
+        return {"supervisor": self.gateway.supervisor.pid, **workers}
+
+    def figures(self) -> dict[str, tuple[float, int]]:
+        """Memory in MB and open descriptors, by process."""
+        return {name: (memory_mb(pid), descriptors(pid)) for name, pid in self.processes().items()}
+
+
+# --- faults ------------------------------------------------------------------------------------
+
+
+async def slow_network(house: House) -> None:
+    house.proxy.latency_s = 0.05
+    await asyncio.sleep(2)
+    house.proxy.heal()
+
+
+async def cut_connections(house: House) -> None:
+    house.proxy.cut_after_bytes = 5000
+    await asyncio.sleep(1)
+    house.proxy.heal()
+
+
+async def reset_connections(house: House) -> None:
+    house.proxy.reset()
+
+
+async def refusing_server(house: House) -> None:
+    house.proxy.refusing = True
+    house.proxy.reset()
+    await asyncio.sleep(1)
+    house.proxy.heal()
+
+
+async def silent_network(house: House) -> None:
+    house.proxy.half_open = True
+    await asyncio.sleep(2)
+    house.proxy.heal()
+
+
+async def terminated_backends(house: House) -> None:
+    """As an administrator would, all of one database."""
+    connection = await asyncpg.connect(house.url, server_settings={"application_name": OBSERVER})
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
+
+
+async def reload(house: House) -> None:
+    house.gateway.signal(signal.SIGHUP)
+
+
+async def killed_worker(house: House) -> None:
+    house.gateway.kill_worker(random.choice(list(house.gateway.workers())))
+
+
+FAULTS: tuple[Callable[[House], Awaitable[None]], ...] = (
+    slow_network,
+    cut_connections,
+    reset_connections,
+    refusing_server,
+    silent_network,
+    terminated_backends,
+    reload,
+)
+
+
+async def break_things(house: House, end: float, kills: bool) -> None:
+    """One fault after another, until it is time."""
+    choice = (*FAULTS, killed_worker) if kills else FAULTS
+    while True:
+        await asyncio.sleep(random.uniform(*PAUSE_S))
+        if time.monotonic() > end:
+            return
+        fault = random.choice(choice)
+        house.faults[fault.__name__] += 1
+        await fault(house)
+
+
+# --- the run -----------------------------------------------------------------------------------
+
+
+def show(when: str, house: House, loads: list[Traffic]) -> None:
+    parts = [f"{name} {mb:.0f} MB {fds} fds" for name, (mb, fds) in sorted(house.figures().items())]
+    answers = sum(one.answers for one in loads)
+    print(f"{when:>8}: {answers} answers; {'; '.join(parts)}", flush=True)
+
+
+async def watch_over(house: House, loads: list[Traffic], end: float, began: float) -> None:
+    """The figures, each minute."""
+    while time.monotonic() < end:
+        await asyncio.sleep(min(60.0, max(0.0, end - time.monotonic())))
+        show(f"{time.monotonic() - began:.0f} s", house, loads)
+
+
+async def settled(house: House) -> int:
+    """Leases left after the load; those that end within 10 s are none."""
+    for _ in range(20):
+        left = await house.leases()
+        if left == 0:
+            return 0
+        await asyncio.sleep(0.5)
+    return left
+
+
+def complaints(
+    house: House, loads: list[Traffic], start: dict[str, tuple[float, int]], leases: int
+) -> list[str]:
+    """What must not be."""
+    found = [text for one in loads for text in one.foreign]
+    if house.watch.most > POOL_MAX:
+        found.append(f"{house.watch.most} connections, of {POOL_MAX}")
+    if leases:
+        found.append(f"{leases} leases left over")
+    for name, (mb, fds) in house.figures().items():
+        before_mb, before_fds = start.get(name, (mb, fds))
+        if mb > before_mb + GROWTH_MB_MAX:
+            found.append(f"{name} grew from {before_mb:.0f} to {mb:.0f} MB")
+        if fds > before_fds + DESCRIPTORS_MAX:
+            found.append(f"{name} has {fds} descriptors, {before_fds} before")
+    return found
+
+
+async def run(house: House, minutes: float, kills: bool) -> list[str]:
+    """The load and the faults; what was wrong in the end."""
+    async with AsyncExitStack() as stack:
+        loads = [
+            await stack.enter_async_context(
+                traffic(
+                    [house.gateway.place(house.login(shard))], CLIENTS // len(SHARDS), MIX, REST_S
+                )
+            )
+            for shard in SHARDS
+        ]
+        began = time.monotonic()
+        end = began + minutes * 60
+        await asyncio.sleep(min(15.0, minutes * 20))
+        start = house.figures()
+        show("start", house, loads)
+        breaking = asyncio.create_task(break_things(house, end, kills))
+        await watch_over(house, loads, end, began)
+        await breaking
+        recovered_s = await loads[0].recovered()
+    leases = await settled(house)
+    show("end", house, loads)
+    print(f"faults: {dict(house.faults)}; served {recovered_s * 1000:.0f} ms after the last")
+    for shard, load in zip(SHARDS, loads, strict=True):
+        print(f"{shard}: {load.answers} answers, longest {load.longest_s:.2f} s, {load.errors}")
+    print(
+        f"leases left {leases}; most connections {house.watch.most} of {POOL_MAX}"
+        f" in {house.watch.samples} samples"
+    )
+    return complaints(house, loads, start, leases)
+
+
+async def soak(minutes: float, kills: bool) -> list[str]:
+    """A server, a gateway, a run."""
+    folder = Path(tempfile.mkdtemp(prefix="gateway-soak-"))
+    folder.chmod(0o711)  # noqa: ASYNC240 - it is done at once
+    cluster = Cluster(find_postgres(), folder / "data", settings=FAST)
+    try:
+        await cluster.initdb()
+        await cluster.start()
+        settings = topology(cluster, "soak")
+        await provision(settings, report=lambda line: None)
+        logins = {login.user: login for login in await seed(settings, owners=OWNERS)}
+        url = settings.industries["LAW"].shards[0].primary.get_secret_value()
+        dsn = parse(url)
+        async with fault_proxy(dsn.host, dsn.port) as proxy:
+            pool = {"max": POOL_MAX, "query_timeout_ms": 5000, "connect_timeout_ms": 2000}
+            overrides = {"workers": 2, "pool": pool}
+            with ExitStack() as watches:
+                watch = watches.enter_context(backends(url))
+                async with fleet(moved(settings, "LAW", proxy.url(url)), folder, overrides) as one:
+                    return await run(House(one, proxy, logins, url, watch), minutes, kills)
+    finally:
+        await cluster.stop()
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make soak ARGS=...", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--kills", action="store_true", help="also kill -9 workers")
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(soak(options.minutes, options.kills))
+    print("\n".join(found) or "nothing to complain of")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
