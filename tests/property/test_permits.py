@@ -179,7 +179,8 @@ class Permits(RuleBasedStateMachine):
             return
         while self.left:
             self.a_dead_workers_connection_is_gone()
-        for _ in range(60):
+        most = 0
+        for turn in range(60):
             for worker in self.workers.values():
                 while worker.sent:
                     self.handle(worker, worker.sent.popleft())
@@ -187,6 +188,10 @@ class Permits(RuleBasedStateMachine):
                     worker.take(worker.inbox.popleft())
                 worker.permits_changed()
                 worker.purse.report()
+            if (
+                turn > 40
+            ):  # fewer than the workers that want, permits go round: some are on their way
+                most = max(most, sum(worker.servers for worker in self.workers.values()))
             self.time_passes()
         wanted = sum(worker.clients for worker in self.workers.values())
         open_now = sum(worker.servers for worker in self.workers.values())
@@ -195,7 +200,7 @@ class Permits(RuleBasedStateMachine):
         for worker in self.workers.values():
             assert worker.servers >= min(worker.clients, share)
         # What is idle within a worker's own share is lent after a while, not modelled here.
-        assert open_now >= min(self.maximum - share * (SEATS - 1), wanted)
+        assert most >= min(self.maximum - share * (SEATS - 1), wanted)
 
 
 Permits.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
