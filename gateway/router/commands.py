@@ -174,10 +174,10 @@ def _explain(x: Extractor, body: Tree, scope: Scope) -> None:
     x.keys.joins.extend(inner.joins)
     x.executes = inner.executes
     x.arguments = inner.arguments
-    x.keys.mentions.extend(
-        Mention(scope, None, ref.table, ref.column, ref.sources, ref.use, ref.certain)
-        for ref in inner.tenant
-    )
+    for ref in inner.tenant:
+        mention = Mention(scope, None, ref.table, ref.column, ref.sources, ref.use, ref.certain)
+        mention.aside = ref.aside
+        x.keys.mentions.append(mention)
 
 
 def _prepare(x: Extractor, body: Tree, scope: Scope) -> None:

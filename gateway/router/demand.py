@@ -205,6 +205,7 @@ def demand_of_arguments(
             ref.use,
             ref.certain,
             ref.whole,
+            ref.aside,
         )
         for ref in statement.tenant
     )
@@ -256,11 +257,11 @@ def _keys(
     owners, parents = _NOBODY, _NO_PARENTS
     keyed = whole = holds = untold = False
     for ref in refs:
-        if not ref.certain:
+        if not (ref.certain or ref.aside):
             continue
         keyed = True
         found, told, null = _read(ref.sources, keying, values)
-        if told and _tells(ref.use, null, keying):
+        if told and not ref.aside and _tells(ref.use, null, keying):
             holds = True
             whole = whole or ref.whole
         else:

@@ -122,7 +122,13 @@ class _Template:
                 for position, mark in slots:
                     sources[position] = _read_constant(scanned, mark)
                 tenant[at] = TenantRef(
-                    ref.table, ref.column, tuple(sources), ref.use, ref.certain, ref.whole
+                    ref.table,
+                    ref.column,
+                    tuple(sources),
+                    ref.use,
+                    ref.certain,
+                    ref.whole,
+                    ref.aside,
                 )
             statements[number] = statements[number].with_tenant(tuple(tenant))
         return self.facts.with_statements(tuple(statements))

@@ -82,7 +82,17 @@ class Scope:
 class Mention:
     """A tenant column and the values it is held against, until the statement is read."""
 
-    __slots__ = ("alias", "certain", "column", "scope", "sources", "table", "use", "whole")
+    __slots__ = (
+        "alias",
+        "aside",
+        "certain",
+        "column",
+        "scope",
+        "sources",
+        "table",
+        "use",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -102,6 +112,7 @@ class Mention:
         self.use = use
         self.certain = certain
         self.whole = scope.outermost
+        self.aside = False
 
 
 VALUES_MAX: Final = 32_768
@@ -130,7 +141,15 @@ class Keys:
     def refs(self) -> tuple[TenantRef, ...]:
         return tuple(
             [
-                TenantRef(m.table, m.column, m.sources, m.use, m.certain, m.whole and m.certain)
+                TenantRef(
+                    m.table,
+                    m.column,
+                    m.sources,
+                    m.use,
+                    m.certain,
+                    m.whole and m.certain and not m.aside,
+                    m.aside,
+                )
                 for m in self.mentions
             ]
         )
@@ -268,10 +287,11 @@ class Keys:
         self.literal = True
         return OPAQUE
 
-    def together(self, branches: list[list[Mention]], scope: Scope) -> None:
+    def together(self, branches: list[list[Mention]], scope: Scope, held: bool) -> None:
         """``a OR b``: certain is a column that every branch holds to some values, and then to all.
 
-        ``branches`` are the certain mentions of each branch, about relations of ``scope``.
+        ``branches`` are the certain mentions of each branch about relations of ``scope``. ``held``:
+        each branch has some key that holds it, so that all of them together name all owners.
         """
         common = set.intersection(*({(m.alias, m.column) for m in branch} for branch in branches))
         mentions = [mention for branch in branches for mention in branch]
@@ -283,7 +303,13 @@ class Keys:
         for mention in mentions:
             if (mention.alias, mention.column) not in common:
                 mention.certain = False
+                mention.aside = held
                 self.mentions.append(mention)
+
+    def aside(self, first: int) -> None:
+        """Those from the ``first`` on stand where they choose no rows of the statement itself."""
+        for mention in self.mentions[first:]:
+            mention.aside = mention.aside or mention.certain
 
     def only_certain_of(self, aliases: list[str], first: int, scope: Scope) -> None:
         """An outer join's ON: those from the ``first`` on are certain only of these relations."""

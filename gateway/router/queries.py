@@ -152,7 +152,10 @@ class Extractor:
                 for item in body["fromClause"]:
                     self.from_item(item, scope)
             if "targetList" in body:
+                first = len(self.keys.mentions)
                 self.nodes(body["targetList"], scope)
+                if any(scope.relations.values()):
+                    self.keys.aside(first)
             if "whereClause" in body:
                 self.condition(body["whereClause"], scope)
             if "valuesLists" in body:
@@ -219,10 +222,14 @@ class Extractor:
             scope.relations[alias] = table
 
     def join(self, body: Tree, scope: Scope) -> None:
-        before = len(scope.relations)
+        before, mentioned = len(scope.relations), len(self.keys.mentions)
         self.from_item(body["larg"], scope)
-        middle = len(scope.relations)
+        if body["jointype"] in ("JOIN_RIGHT", "JOIN_FULL"):
+            self.keys.aside(mentioned)
+        middle, mentioned = len(scope.relations), len(self.keys.mentions)
         self.from_item(body["rarg"], scope)
+        if body["jointype"] in ("JOIN_LEFT", "JOIN_FULL"):
+            self.keys.aside(mentioned)
         aliases = list(scope.relations)
         left, right = aliases[before:middle], aliases[middle:]
         if "usingClause" in body:
@@ -234,6 +241,7 @@ class Extractor:
             if body["jointype"] != "JOIN_INNER":
                 bound = {"JOIN_LEFT": right, "JOIN_RIGHT": left}.get(body["jointype"], [])
                 self.keys.only_certain_of(bound, first, scope)
+                self.keys.aside(first)
         if "alias" in body:
             scope.relations[body["alias"]["aliasname"]] = None
 
@@ -341,19 +349,25 @@ class Extractor:
             elif kind == "SubLink":
                 self.any_subquery(body, scope, True)
             else:
+                first = len(self.keys.mentions)
                 self.node({kind: body}, scope)
+                self.keys.aside(first)
 
     def alternatives(self, branches: list[Tree], scope: Scope) -> None:
         """``a OR b``. Key joins in a branch are no joins of the whole."""
         mentions, joins = self.keys.mentions, self.keys.joins
         own: list[list[Mention]] = []
+        before, held = len(mentions), True
         for branch in branches:
             self.keys.mentions, self.keys.joins = [], []
             self.condition(branch, scope)
             own.append([m for m in self.keys.mentions if m.scope is scope and m.certain])
+            held = held and any(m.certain and not m.aside for m in self.keys.mentions)
             mentions.extend(m for m in self.keys.mentions if m.scope is not scope or not m.certain)
         self.keys.mentions, self.keys.joins = mentions, joins
-        self.keys.together(own, scope)
+        self.keys.together(own, scope, held)
+        if not held:
+            self.keys.aside(before)
 
     def operator(self, body: Tree, scope: Scope) -> None:
         self.comparison(body, scope, False)
@@ -419,7 +433,9 @@ class Extractor:
         for target in targets:
             body = target["ResTarget"]
             self.keys.assigned(table, body["name"], body["val"], scope)
+            first = len(self.keys.mentions)
             self.node(body["val"], scope)
+            self.keys.aside(first)
             if "indirection" in body:
                 self.nodes(body["indirection"], scope)
 

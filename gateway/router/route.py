@@ -85,6 +85,8 @@ def home_of(snapshot: Snapshot, owner: Owner) -> Shard | None:
         return placed if placed is not None and placed.industry == industry.name else None
     if len(industry.shards) == 1:
         return industry.shards[0]
+    if len(industry.shards) == 1:
+        return industry.shards[0]
     return industry.shards[industry.slot_map[slot_of(owner.id)]]
 
 

@@ -158,7 +158,9 @@ class TenantRef:
     relations, or of a subquery. ``certain``: every row of that relation that the statement uses has
     one of these values; otherwise they are only mentioned (below NOT, in one branch of an OR, in
     the target list, on the preserved side of an outer join). ``whole``: without one of these values
-    the statement itself uses no row at all, for it is a condition of all of it.
+    the statement itself uses no row at all, for it is a condition of all of it. ``aside``: it names
+    whose some rows are, where that does not choose the rows of the statement itself: in a SET or a
+    select list, below NOT, on the side of an outer join that may be missing, in a branch of an OR.
     """
 
     table: Name | None
@@ -167,6 +169,7 @@ class TenantRef:
     use: Use
     certain: bool
     whole: bool = field(default=False, compare=False)
+    aside: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
