@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -28,6 +29,11 @@ async def hangs(connection: asyncpg.Connection, sql: str = "SELECT 1") -> bool:
 
 async def console_of(one: Fleet, provisioned: Provisioned) -> asyncpg.Connection:
     return await asyncpg.connect(one.url(provisioned.logins["operator"], "gateway"))
+
+
+def _replaced(one: Fleet, number: int, before: object) -> bool:
+    """Whether another process works in a worker's place."""
+    return one.workers().get(number, before) != before
 
 
 async def test_a_pause_is_every_workers_and_that_of_workers_to_come(
@@ -62,9 +68,7 @@ async def test_workers_and_supervisors_that_come_later_know_what_is_ordered(
         before = one.workers()
         for number in (1, 2):
             one.kill_worker(number)
-            await until(
-                lambda number=number: one.workers().get(number, before[number]) != before[number]
-            )
+            await until(partial(_replaced, one, number, before[number]))
             await one.logged(f"worker {number} is ready")
         admin = await console_of(one, provisioned)
         assert await shown(admin) == [("paused", "law", "0"), ("disabled", "DENTIST", None)]

@@ -15,6 +15,7 @@ from gateway.admin.words import statements
 from gateway.pool.permits import PoolKey, Purse
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked
+from gateway.session.standing import Instruction
 from tests.unit.admin.samples import add_client, add_server, make_context, make_views
 
 COLUMNS = ("pool", "active", "max", "last_error")
@@ -46,6 +47,9 @@ class Others:
 
     async def reload(self) -> list[str]:
         return ["all reloaded"]
+
+    async def carry_out(self, instruction: Instruction) -> dict[int, list[Row] | None]:
+        return {2: [], 3: None}
 
     async def cancel(self, number: int, secret: bytes) -> bool:
         return False
