@@ -50,14 +50,14 @@ test-jdbc: $(STAMP)       ## pgjdbc, the Java driver, directly and through the g
 	@$(BIN)/python -m tests.jdbc
 
 test-restart: $(STAMP)    ## ten restarts in a row under pgbench, however long they take
-	@RESTART_LOAD_S=500 $(BIN)/python -m pytest -s -q --timeout 600 tests/fault/test_restart.py -k ten
+	@RESTART_LOAD_S=500 $(BIN)/python -m pytest -m '' -s -q --timeout 600 tests/fault/test_restart.py -k ten
 
 test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
 	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \
 	  $(BIN)/python -m pytest tests/differential -q $(ARGS)
 
 test-fault: $(STAMP)     ## faults of clients, servers, networks and processes, with their figures
-	@$(BIN)/python -m pytest tests/fault -s $(ARGS)
+	@$(BIN)/python -m pytest tests/fault -m '' -s $(ARGS)
 
 soak: $(STAMP)           ## half an hour of mixed load and random faults; ARGS='--minutes 5 --kills'
 	@$(BIN)/python -u -m tests.fault.soak $(ARGS)

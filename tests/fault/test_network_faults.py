@@ -19,6 +19,8 @@ from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.running import Backends, backends, changed, moved, place, rest, running
 from tests.wire import Place, Wire
 
+pytestmark = pytest.mark.long
+
 POOL_MAX = 4
 CLIENTS = 12
 FAULT_S = 1.5

@@ -29,6 +29,8 @@ from tests.integration.conftest import revealed
 from tests.running import changed, eventually, place, rest, running
 from tests.wire import Place, Refused, Wire
 
+pytestmark = pytest.mark.long
+
 VANISHING = 1000
 IN_TRANSACTION = 4
 FLOOD_S = 2.0

@@ -23,6 +23,8 @@ from tests.fleet import Fleet, fleet, until
 from tests.running import Backends, backends, moved
 from tests.wire import Place, Wire
 
+pytestmark = pytest.mark.long
+
 MAX = 5
 CLIENTS = 20
 TIMEOUT_S = 10

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from gateway.demo.seed import SeedLogin
 from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.fleet import Fleet, fleet
 from tests.running import past_the_gateway
 from tests.wire import Refused, Wire
+
+pytestmark = pytest.mark.long
 
 ROUNDS = 8
 CLIENTS = 8

@@ -27,6 +27,8 @@ from tests.integration.conftest import with_overrides
 from tests.running import Backends, backends, moved
 from tests.wire import EOF, Place, Refused, Wire
 
+pytestmark = pytest.mark.long
+
 MAX = 5
 CLIENTS = 60
 REPLACED_S = 1.0
