@@ -8,6 +8,7 @@ fewer than clients) comes later on both sides. No step can run beside another on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,8 @@ class Twins:
             admin = await asyncpg.connect(url, statement_cache_size=0)
             self._admins.append(admin)
             database = Place.of(url).database
-            await admin.execute(f"CREATE ROLE {HELPER}")
+            with contextlib.suppress(asyncpg.DuplicateObjectError):
+                await admin.execute(f"CREATE ROLE {HELPER}")
             await admin.execute(
                 f'ALTER DATABASE "{database}" SET lock_timeout = {_LOCK_TIMEOUT_MS}'
             )

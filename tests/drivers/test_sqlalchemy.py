@@ -82,7 +82,8 @@ def orm(client: Client, session: Session) -> None:
     session.add_all(make_lead(client, number) for number in range(ROUNDS))
     session.commit()
     with pytest.raises(IntegrityError), session.begin_nested():
-        session.execute(insert(Lead).values(owner=-1, name="x", email="x", source=client.tag))
+        orphan = {"owner": client.owner, "lead_id": -1, "title": client.tag, "amount": Decimal(1)}
+        session.execute(insert(Deal).values(orphan))
     mine = select(Lead).where(Lead.source == client.tag).order_by(Lead.name)
     leads = session.scalars(mine).all()
     assert [lead.name for lead in leads] == [f"lead {n}" for n in range(ROUNDS)]
