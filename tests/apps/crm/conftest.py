@@ -67,11 +67,14 @@ async def apart(postgres: Cluster) -> tuple[Settings, list[SeedLogin]]:
     return settings, await fill(settings)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def spread(
     postgres: Cluster, apart: tuple[Settings, list[SeedLogin]]
 ) -> AsyncIterator[Place]:
-    """They behind a gateway with small pools that knows whose a conversation's messages are."""
+    """They behind a gateway with small pools that knows whose a conversation's messages are.
+
+    It fails for whatever is logged as unhandled, and so must not outlive these tests.
+    """
     async with _behind(postgres, *apart, parents={MESSAGES: "Conversation.id"}) as place:
         yield place
 
