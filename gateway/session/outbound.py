@@ -245,7 +245,7 @@ class Outbound:
         """A statement with these facts comes next: what must be sent before it, booked."""
         stamp = before = b""
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
-            stamp = self._stamped(server, self.stamp)
+            stamp = self._stamped(server, self.stamp, facts)
         self._restore = self._restores(facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
@@ -273,9 +273,14 @@ class Outbound:
             before += shown
         return stamp + before if stamp else before
 
-    def _stamped(self, server: ServerConnection, stamp: str) -> bytes:
-        """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN."""
-        return server.prepare_stamp(stamp) if server.status == IDLE else b""
+    def _stamped(self, server: ServerConnection, stamp: str, facts: Facts) -> bytes:
+        """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN.
+
+        Not in front of a DISCARD: it writes nothing, and DISCARD ALL must be the first of its batch.
+        """
+        if server.status != IDLE or (facts.single and facts.first is Verb.DISCARD):
+            return b""
+        return server.prepare_stamp(stamp)
 
     def _restores(self, facts: Facts) -> tuple[str, ...]:
         """What is to follow a statement that resets settings."""
