@@ -276,7 +276,7 @@ class Outbound:
     def _stamped(self, server: ServerConnection, stamp: str, facts: Facts) -> bytes:
         """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN.
 
-        Not in front of a DISCARD: it writes nothing, and DISCARD ALL must be the first of its batch.
+        Not in front of a DISCARD: it writes nothing, and DISCARD ALL must come first in its batch.
         """
         if server.status != IDLE or (facts.single and facts.first is Verb.DISCARD):
             return b""
