@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -153,11 +153,13 @@ async def eventually(condition: Callable[[], bool], timeout_s: float = SETTLE_S)
 class Backends:
     """Counts a database's client backends every few milliseconds, from a thread of its own.
 
-    The health watch keeps one besides, which is no pool's.
+    The health watch keeps one besides, which is no pool's. ``strangers``, other gateways'
+    connections by process id, are not counted.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, strangers: Sequence[int] = ()) -> None:
         self.most = 0
+        self._strangers = list(strangers)
         self.samples = 0
         self._database = parse(url).database
         self._connection = psycopg.connect(_maintenance(url), autocommit=True)
@@ -177,8 +179,8 @@ class Backends:
             row = self._connection.execute(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = %s AND application_name <> ALL (%s)"
-                " AND backend_type = 'client backend'",
-                (self._database, [OBSERVER, APPLICATION_NAME]),
+                " AND backend_type = 'client backend' AND pid <> ALL (%s)",
+                (self._database, [OBSERVER, APPLICATION_NAME], self._strangers),
             ).fetchone()
             assert row is not None
             self.most = max(self.most, row[0])
@@ -186,9 +188,9 @@ class Backends:
 
 
 @contextmanager
-def backends(url: str) -> Iterator[Backends]:
+def backends(url: str, strangers: Sequence[int] = ()) -> Iterator[Backends]:
     """Watches the database at ``url``."""
-    watch = Backends(url)
+    watch = Backends(url, strangers)
     watch.start()
     try:
         yield watch

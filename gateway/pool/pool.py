@@ -457,10 +457,11 @@ class Pool:
         self._permits.opened(server.pid, server.secret)
         self.core.opened(server)
         server.on_lost(self._lost)
-        if self.core.retired:
+        now = self._clock()
+        if self._unwanted(server, now):  # what it was opened for has gone elsewhere
             self._close(server)
         else:
-            self._settle(server, ServerState.BUSY, self._clock())
+            self._settle(server, ServerState.BUSY, now)
 
     def _open_failed(self, error: ConnectFailed, began: float) -> None:
         self.counters.open_failures += 1

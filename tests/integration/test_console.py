@@ -12,6 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from gateway.admin.actions import ACTIONS
 from gateway.admin.commands import COMMANDS
 from gateway.errors import ConfigError
 from gateway.router.identity import LoginKind
@@ -114,10 +115,10 @@ async def test_asyncpg_prepares_reads_in_parts_and_resets_in_its_pool(gateway: G
             async with pool.acquire() as connection:
                 assert await connection.fetchval("SELECT 1") == "1"
                 statement = await connection.prepare("SHOW HELP")
-                assert len(await statement.fetch()) == len(COMMANDS)
+                assert len(await statement.fetch()) == len(COMMANDS) + len(ACTIONS)
                 async with connection.transaction():
                     cursor = [row async for row in connection.cursor("SHOW HELP", prefetch=5)]
-                assert len(cursor) == len(COMMANDS)
+                assert len(cursor) == len(COMMANDS) + len(ACTIONS)
                 with pytest.raises(asyncpg.PostgresSyntaxError, match="unknown command"):
                     await connection.fetch("SHOW nothing")
 
@@ -146,7 +147,7 @@ async def test_psycopg_works_without_a_loop_too(gateway: Gateway) -> None:
         with psycopg.connect(console(gateway), autocommit=True) as connection:
             return len(connection.execute("SHOW HELP").fetchall())
 
-    assert await asyncio.to_thread(use) == len(COMMANDS)
+    assert await asyncio.to_thread(use) == len(COMMANDS) + len(ACTIONS)
 
 
 # --- who may ---

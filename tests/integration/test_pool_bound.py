@@ -179,10 +179,11 @@ async def test_the_queue_is_bounded_in_length_and_time(
 
 
 async def test_trap_a_pool_and_its_successor_share_the_bound_in_a_reload(
-    provisioned: Provisioned, house: House
+    provisioned: Provisioned, fresh_database: FreshDatabase
 ) -> None:
     """A changed URL gives the database a new pool while clients still hold servers of the old."""
-    base = changed(house.worker.context.settings, pool={"max": 3})
+    url = await fresh_database("successor")
+    base = moved(changed(provisioned.settings, pool={"max": 3}), "LAW", url)
     with unhandled() as problems:
         reread = [base]
         worker = Worker(base, lambda: reread[0])
@@ -193,8 +194,8 @@ async def test_trap_a_pool_and_its_successor_share_the_bound_in_a_reload(
             others = [await Wire.logged_in(where) for _ in range(6)]
             for holder in holders:
                 await holder.query("BEGIN")
-            reread[0] = moved(base, "LAW", f"{house.url}?connect_timeout=7")
-            with backends(house.url) as watch:
+            reread[0] = moved(base, "LAW", f"{url}?connect_timeout=7")
+            with backends(url) as watch:
                 worker.reload()
                 for other in others:
                     other.send(messages.query("SELECT 'served'"))

@@ -19,7 +19,7 @@ from tests.certificates import issue
 from tests.conftest import FreshDatabase, Provisioned
 from tests.integration.conftest import Gateway, run_gateway, until, with_overrides
 from tests.integration.steady import console, loaded, more
-from tests.running import backends
+from tests.running import backends, past_the_gateway
 from tests.standbys import run_on, standbys
 
 
@@ -30,6 +30,7 @@ class House:
     gateway: Gateway
     base: dict[str, Any]
     standby: Cluster
+    strangers: list[int]
 
     @property
     def urls(self) -> dict[str, str]:
@@ -62,7 +63,12 @@ async def house(
             "health": {"interval_ms": 100},
             "industries": {"LAW": law(provisioned, [standby.dsn("crm_law")])},
         }
-        yield House(await run_gateway(provisioned, stack, base), base, standby)
+        others = await past_the_gateway(
+            provisioned.url("law"),
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()",
+        )
+        strangers = [one["pid"] for one in others]
+        yield House(await run_gateway(provisioned, stack, base), base, standby, strangers)
 
 
 def law(provisioned: Provisioned, replicas: list[str], **more: Any) -> dict[str, Any]:
@@ -75,7 +81,7 @@ async def test_everything_changes_and_no_client_notices(
 ) -> None:
     replica, elsewhere = house.standby.dsn("crm_law"), await fresh_database("florist")
     florist = {"shards": [{"primary": elsewhere}]}
-    with backends(provisioned.url("law")) as watch:
+    with backends(provisioned.url("law"), house.strangers) as watch:
         async with loaded(house.urls) as load, console(house.gateway) as admin:
 
             async def reload(**overrides: Any) -> list[str]:
