@@ -20,6 +20,8 @@ from gateway.pool.pool import Pool
 from gateway.router.positions import EndpointStatus
 from gateway.router.replicas import USABLE
 from gateway.router.topology import Snapshot
+from gateway.session.holds import Holds
+from gateway.session.pauses import Pauses
 from gateway.settings.shards import META
 
 SHARED = "several"
@@ -36,6 +38,7 @@ class WorkerCollector(Collector):
         """All metrics as they are now."""
         yield from self._state()
         yield from self._clients()
+        yield from self._holds()
         yield from self._pools()
         yield from self._health()
         yield from self._directory()
@@ -85,6 +88,26 @@ class WorkerCollector(Collector):
         for reason, count in context.counters.pins.items():
             pins.add_metric([str(reason)], count)
         yield pins
+
+    def _holds(self) -> Iterator[Metric]:
+        context = self._views.context
+        reasons: dict[str, Holds | Pauses] = {"failover": context.holds, "pause": context.pauses}
+        now = GaugeMetricFamily(
+            "gateway_held_clients",
+            "Clients whose statement waits, unsent, for its database or for a pause's end.",
+            labels=["reason"],
+        )
+        taken = CounterMetricFamily("gateway_holds", "Times a client began to.", labels=["reason"])
+        refusals = CounterMetricFamily(
+            "gateway_hold_refusals",
+            "Clients told the error: they had waited too long, or were too many.",
+            labels=["reason"],
+        )
+        for reason, held in reasons.items():
+            now.add_metric([reason], len(held))
+            taken.add_metric([reason], held.taken)
+            refusals.add_metric([reason], held.refusals)
+        yield from (now, taken, refusals)
 
     def _pools(self) -> Iterator[Metric]:
         context = self._views.context
@@ -321,6 +344,10 @@ _TOTALS = {
     "errors": ("errors_of_gateway", "Errors of the gateway's own that clients were told."),
     "probes": ("probes", "Times a server was asked what its session holds."),
     "replays": ("replays", "Times a session's settings were replayed on another server."),
+    "reads_repeated": (
+        "reads_repeated",
+        "Reads that were asked again because their server had died before it answered.",
+    ),
     "cancel_requests": ("cancels", "Cancel requests of clients."),
     "cancel_requests_unknown": ("cancels_unknown", "Cancel requests with a key nobody has."),
 }

@@ -318,6 +318,11 @@ class ServerConnection:
         parse = messages.message(b"P", _STEP + messages.cstring(sql) + b"\0\0")
         return _STEP_BEFORE + parse + _STEP_AFTER
 
+    @property
+    def mid_message(self) -> bool:
+        """Whether the client has got the beginning of a message, and waits for the rest."""
+        return self._skip > 0 and not self._skip_silent
+
     # --- the end ---
 
     def close(self) -> None:

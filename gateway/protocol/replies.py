@@ -238,6 +238,11 @@ class Replies:
             raise ProtocolViolation("the server became ready before it had answered everything")
         self._pop()
 
+    def lost(self) -> None:
+        """The server has gone: what it still owes has had no effect."""
+        while self._queue:
+            self._queue.popleft().fail()
+
     def take_synthetic(self) -> bytes:
         """The gateway's own answers whose turn it is."""
         taken = b""

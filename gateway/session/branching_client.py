@@ -453,6 +453,10 @@ class BranchingSession(RoamingSession):
             self._first_unit = False  # too late to go anywhere else unseen
         return super().server_stale(answered=answered)
 
+    def _may_ask_again(self, server: ServerConnection) -> bool:
+        alone = not self._parked and self._joining is None
+        return alone and super()._may_ask_again(server)
+
     def server_lost(self, error: ServerUnavailable) -> None:
         if self._joining is not None:
             self.server = None

@@ -194,7 +194,8 @@ class ClientSession:
         """Tell the client why and close."""
         if self.phase is not Phase.CLOSED:
             self._context.counters.errors_of_gateway += 1
-            self._transport.write(messages.error_response(error, fatal=True))
+            if self.server is None or not self.server.mid_message:  # else it would end a row
+                self._transport.write(messages.error_response(error, fatal=True))
             self._close()
 
     def cancel(self) -> asyncio.Task[None] | None:
@@ -203,6 +204,7 @@ class ClientSession:
             assert self.server is not None
             assert self._pool is not None
             if self._outbound.sent:
+                self._kept = b""  # whatever becomes of it, it is not to be run again
                 return self._pool.cancel(self.server)
         elif self.phase is Phase.SEEKING:
             self._stop_seeking()
@@ -531,8 +533,7 @@ class ClientSession:
         server, outbound = self.server, self._outbound
         assert server is not None
         waiting = b"" if self._gate is None else self._hold_back(self._gate)
-        if outbound.stamp:
-            self._kept = b"" if outbound.sent else self._inbox.data
+        self._kept = b"" if outbound.sent else self._inbox.data
         data = outbound.book(server, self._inbox.data)
         self._inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if self._gate is not None:
@@ -658,6 +659,7 @@ class ClientSession:
         """The server has gone; what was not sent yet gets another, all else ends with the truth."""
         untouched = not self._outbound.sent and not self.pins and not self.holdings.effects
         self._stop_seeking()
+        torn = self.server is not None and self.server.mid_message
         if self.server is not None and self.server.ready_held:
             self._transport.write(messages.READY_IDLE)
         self._let_go()
@@ -665,7 +667,7 @@ class ClientSession:
         if untouched and self._inbox.data:
             self.phase = Phase.IDLE
             self._go_on()
-        elif self._fatal_seen:
+        elif self._fatal_seen or torn:
             self._close()
         else:
             self.end(error)

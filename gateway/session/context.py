@@ -39,6 +39,7 @@ class Counters:
     probes: int = 0
     pins: dict[str, int] = field(default_factory=dict)
     replays: int = 0
+    reads_repeated: int = 0
     cancels: int = 0
     cancels_unknown: int = 0
 

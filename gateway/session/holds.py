@@ -22,7 +22,7 @@ class Held(Protocol):
 class Holds:
     """Who waits now, and who has waited since when."""
 
-    __slots__ = ("_clock", "_since", "_waiting", "refusals", "settings")
+    __slots__ = ("_clock", "_since", "_waiting", "refusals", "settings", "taken")
 
     def __init__(self, settings: Failover, clock: Clock) -> None:
         self.settings = settings
@@ -31,6 +31,8 @@ class Holds:
         self._waiting: dict[Held, None] = {}
         self.refusals = 0
         """Clients that were told the error, for they had waited long enough or were too many."""
+        self.taken = 0
+        """Clients that waited, whatever became of it."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -44,6 +46,7 @@ class Holds:
             self.refusals += bool(self.settings.hold_ms)
             self.leave(client)
             return False
+        self.taken += not known
         self._since.setdefault(client, now)
         self._waiting[client] = None
         return True

@@ -45,7 +45,16 @@ class Pauses:
     ``has_room`` says whether the pools of a shard can take more who wait for a server.
     """
 
-    __slots__ = ("_clock", "_has_room", "_parked", "_releasing", "refusals", "settings", "standing")
+    __slots__ = (
+        "_clock",
+        "_has_room",
+        "_parked",
+        "_releasing",
+        "refusals",
+        "settings",
+        "standing",
+        "taken",
+    )
 
     def __init__(self, settings: Pause, clock: Clock, has_room: Callable[[Shard], bool]) -> None:
         self.settings = settings
@@ -57,6 +66,8 @@ class Pauses:
         """Some may be parked whom no pause covers any more."""
         self.refusals = 0
         """Clients that were told the error, for they had waited too long or were too many."""
+        self.taken = 0
+        """Clients that waited, whatever became of it."""
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -71,6 +82,7 @@ class Pauses:
             self.refusals += 1
             names = _names(shards, owners)
             raise Paused(f"too many clients wait for the end of a pause of {names}", hint=_HINT)
+        self.taken += 1
         self._parked[client] = _Place(tuple(shards), frozenset(owners), self._clock())
 
     def leave(self, client: Parked) -> None:

@@ -31,6 +31,9 @@ from gateway.settings.model import ReadPolicy
 
 _POLICIES: Final = {"primary": ReadPolicy.PRIMARY, "replica": ReadPolicy.PREFER_REPLICA}
 
+_SERVER_GOES: Final = frozenset(["57P01", "57P02"])
+"""FATAL errors of a server that is shut down, or was ended."""
+
 
 class ReadingSession(ClientSession):
     """An owner login's client after its login."""
@@ -66,6 +69,8 @@ class ReadingSession(ClientSession):
         self._one_unit = Gate(self._reader, lambda ask: None)
         self._reads = False
         """What is under way is one provable read, wherever it goes."""
+        self._asked_again_at = -1
+        """The transaction, by number, whose read was asked again."""
         self._marked: list[str] = []
         """Whose writes are under way on our server, as the marks were told."""
 
@@ -255,6 +260,55 @@ class ReadingSession(ClientSession):
             self._marked = []
         if self._gate is self._one_unit:
             self._gate = None
+
+    # --- its server dies ---
+
+    def server_failed(self, fields: dict[str, str]) -> None:
+        server, pool = self.server, self._pool
+        going = fields.get("C") in _SERVER_GOES and fields.get("V", fields.get("S")) == "FATAL"
+        if going and server is not None and pool is not None and self._asks_again(server):
+            server.unlink()
+            pool.unclean(server)
+        else:
+            super().server_failed(fields)
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        server = self.server
+        if server is None or not self._asks_again(server):
+            super().server_lost(error)
+
+    def _asks_again(self, server: ServerConnection) -> bool:
+        """Whether what died with the server was one read that left no trace; if so, it is asked
+        again, like a statement that was never sent, and nobody is told."""
+        if not self._may_ask_again(server):
+            return False
+        self._stop_seeking()
+        if not self._context.holds.take(self):
+            return False
+        self._asked_again_at = self.transactions
+        self._context.counters.reads_repeated += 1
+        self._inbox.data = self._kept + self._inbox.data
+        self._kept = b""
+        self._let_go()
+        self.phase = Phase.SEEKING
+        self._server_full = self._outbound.sent = self._outbound.sync_due = False
+        server.replies.lost()
+        return True
+
+    def _may_ask_again(self, server: ServerConnection) -> bool:
+        """Once, if it is young, whole and alone, and nothing of its answer has been told."""
+        limit_ms = self._context.settings.failover.repeat_reads_ms
+        if not limit_ms or not self._kept or not self._first_unit or server.spoke:
+            return False
+        if self._input_held or self._outbound.waiting or self.holdings.effects:
+            return False
+        if self._asked_again_at == self.transactions or self._draining is not None:
+            return False
+        late = self._context.clock() - self.active_at >= limit_ms / 1000
+        if late or server.timed_out_s:
+            return False
+        unit = self._reader.unit(self._kept)
+        return unit.size == len(self._kept) and self._is_read(unit)
 
     def server_ready(self, status: int) -> None:
         self._one_unit.closed = False

@@ -342,6 +342,12 @@ class RoamingSession(ScatteringSession):
         if status != IDLE and self.server is not None and not self._input_held:
             self._go_on()
 
+    def _asks_again(self, server: ServerConnection) -> bool:
+        again = super()._asks_again(server)
+        if again:
+            self._roaming.unlinked()
+        return again
+
     def server_lost(self, error: ServerUnavailable) -> None:
         self._roaming.unlinked()
         super().server_lost(error)

@@ -497,6 +497,11 @@ class Failover(Section):
     hold_clients_max: int = Field(
         10_000, ge=0, description="Clients that may wait like this; one more gets 08001 at once."
     )
+    repeat_reads_ms: Annotated[int, Field(ge=0, le=600_000)] = Field(
+        5000,
+        description="A read by itself whose server dies before it has answered anything is asked"
+        " once more, if it came less long ago than this; 0: never.",
+    )
 
 
 class Pause(Section):
