@@ -22,6 +22,7 @@ from gateway.protocol import messages
 from gateway.router.identity import Login, LoginKind, Owner
 from gateway.router.route import Asked
 from gateway.session.context import Context
+from gateway.session.guest import Guest
 from gateway.session.reading_client import ReadingSession
 from gateway.settings.model import Settings
 from gateway.worker import Worker
@@ -80,18 +81,9 @@ def _server(context: Context) -> ServerConnection:
 
 def _session(context: Context) -> ReadingSession:
     login = Login(ROLE, LoginKind.OWNER, "", OWNER)
-    session = ReadingSession(
-        context,
-        cast(asyncio.Transport, Line()),
-        login,
-        Asked(BENCH_DATABASE),
-        number=1,
-        secret=b"",
-        startup_settings=(),
-        parameters=dict(PARAMETERS),
-        peer="nobody",
-        application="",
-    )
+    asked, parameters = Asked(BENCH_DATABASE), dict(PARAMETERS)
+    guest = Guest(login, asked, 1, b"", (), parameters, peer="nobody", application="")
+    session = ReadingSession(context, cast(asyncio.Transport, Line()), guest)
     session.start(b"")
     return session
 

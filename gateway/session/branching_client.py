@@ -20,15 +20,13 @@ from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect
-from gateway.router.identity import Login
-from gateway.router.route import Asked
 from gateway.session.branched_roaming import BranchedRoaming
 from gateway.session.branches import OPEN, Branch
 from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.gate import Join, Objection, Settle, Stop, Together
+from gateway.session.guest import Guest
 from gateway.session.roaming_client import RoamingSession
-from gateway.session.state import Settings
 from gateway.session.two_phase import Settled
 from gateway.session.unit import Ask, Unit
 
@@ -57,33 +55,11 @@ _CAPABLE = "SELECT pg_catalog.current_setting('max_prepared_transactions')::int 
 class BranchingSession(RoamingSession):
     """A service login's client after its login."""
 
-    def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        login: Login,
-        asked: Asked,
-        *,
-        number: int,
-        secret: bytes,
-        startup_settings: Settings,
-        parameters: dict[bytes, bytes],
-        peer: str,
-        application: str,
-    ) -> None:
-        super().__init__(
-            context,
-            transport,
-            login,
-            asked,
-            number=number,
-            secret=secret,
-            startup_settings=startup_settings,
-            parameters=parameters,
-            peer=peer,
-            application=application,
+    def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
+        super().__init__(context, transport, guest)
+        self._way = BranchedRoaming(
+            context, guest.login, guest.asked, self.holdings, self._reader.prepared
         )
-        self._way = BranchedRoaming(context, login, asked, self.holdings, self._reader.prepared)
         self._roaming = self._way
         self._parked: list[Branch] = []
         self._joining: Stop | None = None

@@ -29,10 +29,9 @@ from gateway.pool.pool import Pool
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
-from gateway.router.identity import Login, LoginKind, Owner
+from gateway.router.identity import LoginKind, Owner
 from gateway.router.route import (
     NOTHING_KNOWN,
-    Asked,
     Known,
     NeedOwner,
     Reject,
@@ -44,6 +43,7 @@ from gateway.session.allowance import UNLIMITED
 from gateway.session.context import Context
 from gateway.session.gate import Gate, Stop
 from gateway.session.guard import Guard
+from gateway.session.guest import Guest
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
@@ -89,26 +89,14 @@ class _Routed(NamedTuple):
 class ClientSession:
     """A client after its login; `start` begins its traffic."""
 
-    def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        login: Login,
-        asked: Asked,
-        *,
-        number: int,
-        secret: bytes,
-        startup_settings: Settings,
-        parameters: dict[bytes, bytes],
-        peer: str,
-        application: str,
-    ) -> None:
+    def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
+        login, number, parameters = guest.login, guest.number, guest.parameters
         self.number = number
-        self.secret = secret
+        self.secret = guest.secret
         self.login = login
-        self.asked = asked
-        self.peer = peer
-        self.application = application
+        self.asked = guest.asked
+        self.peer = guest.peer
+        self.application = guest.application
         self.parameters = parameters
         self.phase = Phase.IDLE
         self.connected_at = context.clock()
@@ -117,7 +105,7 @@ class ClientSession:
         self.last_route: Route | None = None
         self.server: ServerConnection | None = None
         self.holdings = Holdings(
-            startup_settings,
+            guest.startup_settings,
             context.facts,
             context.clock,
             context.counters.pins,

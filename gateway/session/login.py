@@ -34,6 +34,7 @@ from gateway.session.authenticate import Authenticator, LoginRefused
 from gateway.session.branching_client import BranchingSession
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
+from gateway.session.guest import Guest
 from gateway.session.passthrough import PassthroughSession
 from gateway.session.pauses import Passage
 from gateway.session.reading_client import ReadingSession
@@ -168,11 +169,9 @@ class Doorkeeper:
         except TooManyClients:
             self._context.counters.rejected_clients += 1
             raise
-        session = _SESSIONS[admission.login.kind](
-            self._context,
-            arrival.stream.transport,
-            admission.login,
-            admission.asked,
+        guest = Guest(
+            login=login,
+            asked=admission.asked,
             number=number,
             secret=secret,
             startup_settings=hello.settings,
@@ -180,6 +179,7 @@ class Doorkeeper:
             peer=arrival.peer,
             application=admission.application,
         )
+        session = _SESSIONS[login.kind](self._context, arrival.stream.transport, guest)
         arrival.stream.write(_welcome(parameters, number, secret))
         try:
             rest = arrival.stream.hand_over(session)

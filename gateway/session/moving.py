@@ -18,6 +18,7 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Asked
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
+from gateway.session.guest import Guest
 from gateway.session.login import session_of
 
 _log = logging.getLogger(__name__)
@@ -102,14 +103,21 @@ async def unpack(context: Context, told: Told, sock: socket.socket) -> None:
     """Go on with a session of another worker. Raises ValueError for a format not known, OSError."""
     if told["format"] != FORMAT:
         raise ValueError(f"sessions are told in format {told['format']}, not {FORMAT}")
-    login = _login(told["login"])
+    guest = _guest(told)
     stream = await attach(sock)
     assert stream.transport is not None
-    session = session_of(login)(
-        context,
-        stream.transport,
-        login,
-        Asked(**told["asked"]),
+    session = session_of(guest.login)(context, stream.transport, guest)
+    session.unpack(told["session"])
+    context.budgets.count(session.number, told["counted"])
+    rest = stream.hand_over(session)
+    session.start(rest)
+    session.settle()
+
+
+def _guest(told: Told) -> Guest:
+    return Guest(
+        login=_login(told["login"]),
+        asked=Asked(**told["asked"]),
         number=told["number"],
         secret=bytes.fromhex(told["secret"]),
         startup_settings=tuple((name, value) for name, value in told["startup"]),
@@ -119,11 +127,6 @@ async def unpack(context: Context, told: Told, sock: socket.socket) -> None:
         peer=told["peer"],
         application=told["application"],
     )
-    session.unpack(told["session"])
-    context.budgets.count(session.number, told["counted"])
-    rest = stream.hand_over(session)
-    session.start(rest)
-    session.settle()
 
 
 def _login(told: Mapping[str, Any]) -> Login:

@@ -17,15 +17,15 @@ from gateway.health.state import everybody_of
 from gateway.pool.login import ServerRefused
 from gateway.pool.prepared import IN_DOUBT, Statement
 from gateway.pool.server import IDLE, ServerConnection
-from gateway.router.identity import Login, LoginKind
+from gateway.router.identity import LoginKind
 from gateway.router.replicas import BY_POLICY
-from gateway.router.route import Asked, Route
+from gateway.router.route import Route
 from gateway.router.topology import Role, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.gate import Gate
-from gateway.session.state import Settings
+from gateway.session.guest import Guest
 from gateway.session.unit import SERIALIZABLE, Reader, Unit, reads_only
 from gateway.settings.model import ReadPolicy
 
@@ -38,33 +38,9 @@ _SERVER_GOES: Final = frozenset(["57P01", "57P02"])
 class ReadingSession(ClientSession):
     """An owner login's client after its login."""
 
-    def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        login: Login,
-        asked: Asked,
-        *,
-        number: int,
-        secret: bytes,
-        startup_settings: Settings,
-        parameters: dict[bytes, bytes],
-        peer: str,
-        application: str,
-    ) -> None:
-        super().__init__(
-            context,
-            transport,
-            login,
-            asked,
-            number=number,
-            secret=secret,
-            startup_settings=startup_settings,
-            parameters=parameters,
-            peer=peer,
-            application=application,
-        )
-        self._reader = Reader(context.facts, parameters, self._prepared)
+    def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
+        super().__init__(context, transport, guest)
+        self._reader = Reader(context.facts, guest.parameters, self._prepared)
         self._unit = Unit()
         self._one_unit = Gate(self._reader, lambda ask: None)
         self._reads = False

@@ -15,19 +15,18 @@ from gateway.health.state import everybody_of
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
-from gateway.router.identity import Login
 from gateway.router.roaming import NeedParent
-from gateway.router.route import Asked, NeedOwner, Reject, Route
+from gateway.router.route import NeedOwner, Reject, Route
 from gateway.router.values import Incomplete
 from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.gate import GATHER_MAX_BYTES, Gate, NeedPassage, Objection, Stop
+from gateway.session.guest import Guest
 from gateway.session.pauses import Passage
 from gateway.session.raising import raise_sql
 from gateway.session.reading_client import policy_of
 from gateway.session.roaming import Roaming
 from gateway.session.scattering_client import ScatteringSession
-from gateway.session.state import Settings
 from gateway.session.unit import Ask, Unit
 from gateway.settings.model import ReadPolicy
 
@@ -39,33 +38,11 @@ _READY = ord("Z")
 class RoamingSession(ScatteringSession):
     """A service login's client after its login."""
 
-    def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        login: Login,
-        asked: Asked,
-        *,
-        number: int,
-        secret: bytes,
-        startup_settings: Settings,
-        parameters: dict[bytes, bytes],
-        peer: str,
-        application: str,
-    ) -> None:
-        super().__init__(
-            context,
-            transport,
-            login,
-            asked,
-            number=number,
-            secret=secret,
-            startup_settings=startup_settings,
-            parameters=parameters,
-            peer=peer,
-            application=application,
+    def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
+        super().__init__(context, transport, guest)
+        self._roaming = Roaming(
+            context, guest.login, guest.asked, self.holdings, self._reader.prepared
         )
-        self._roaming = Roaming(context, login, asked, self.holdings, self._reader.prepared)
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate
         self._give_up: Callable[[GatewayError], None] | None = None

@@ -7,49 +7,25 @@ from collections.abc import Sequence
 
 from gateway.errors import GatewayError, NoRoute
 from gateway.protocol import messages
-from gateway.router.identity import Grant, Login, LoginKind
+from gateway.router.identity import Grant, LoginKind
 from gateway.router.roaming import SAID_NOTHING, Said, scattered
-from gateway.router.route import Asked, NeedOwner, Reject
+from gateway.router.route import NeedOwner, Reject
 from gateway.router.topology import Shard
 from gateway.session.client import Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
+from gateway.session.guest import Guest
 from gateway.session.merge import Merge
 from gateway.session.reading_client import ReadingSession
 from gateway.session.scatter import Scatter, possible
-from gateway.session.state import Settings
 from gateway.session.unit import Ask, Unit
 
 
 class ScatteringSession(ReadingSession):
     """An operator's client after its login; the base of a service login's."""
 
-    def __init__(
-        self,
-        context: Context,
-        transport: asyncio.Transport,
-        login: Login,
-        asked: Asked,
-        *,
-        number: int,
-        secret: bytes,
-        startup_settings: Settings,
-        parameters: dict[bytes, bytes],
-        peer: str,
-        application: str,
-    ) -> None:
-        super().__init__(
-            context,
-            transport,
-            login,
-            asked,
-            number=number,
-            secret=secret,
-            startup_settings=startup_settings,
-            parameters=parameters,
-            peer=peer,
-            application=application,
-        )
+    def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
+        super().__init__(context, transport, guest)
         self._scatter: Scatter | None = None
 
     def _seek(self) -> None:

@@ -32,6 +32,7 @@ from gateway.router.route import Asked, Route
 from gateway.router.topology import Shard
 from gateway.session.client import ClientSession
 from gateway.session.context import Context
+from gateway.session.guest import Guest
 from gateway.session.holds import Holds
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
@@ -278,18 +279,8 @@ class _Silent(Operator):
 def add_client(context: Context, login: Login, shard: Shard, asked: Asked) -> ClientSession:
     """A client of ``login`` that was last routed to ``shard``."""
     number, secret = context.registry.new_key(0)
-    session = ClientSession(
-        context,
-        FakeTransport(),
-        login,
-        asked,
-        number=number,
-        secret=secret,
-        startup_settings=(),
-        parameters={},
-        peer="10.0.0.2:6000",
-        application="web",
-    )
+    guest = Guest(login, asked, number, secret, (), {}, peer="10.0.0.2:6000", application="web")
+    session = ClientSession(context, FakeTransport(), guest)
     session.last_route = Route(shard, shard.primary, "test", asked.owner or login.owner)
     context.registry.add(session)
     return session
