@@ -6,8 +6,8 @@ import asyncio
 import os
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,17 +32,52 @@ class Reading:
 
 def read(pid: int) -> Reading:
     """The process with all its threads, now. Raises OSError when it is gone."""
-    # The kernel's CPU clock of another process: clock_getcpuclockid(3) makes the same number.
-    cpu_s = time.clock_gettime((~pid << 3) | 2)
+    used_s = cpu_s(pid)
     # The name in brackets may hold anything; what follows it is numbers, from field 3 on.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Reading(
         at=time.time(),
-        cpu_s=cpu_s,
+        cpu_s=used_s,
         user_s=int(fields[11]) / _TICKS_PER_S,
         system_s=int(fields[12]) / _TICKS_PER_S,
         rss_bytes=rss_bytes(pid),
     )
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of a process with all its threads, so far. Raises OSError when it is gone."""
+    # The kernel's CPU clock of another process: clock_getcpuclockid(3) makes the same number.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def descendants(pid: int) -> list[int]:
+    """``pid`` and all processes it started, and they; those that live now."""
+    found = [pid]
+    for parent in found:
+        with suppress(OSError):
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+            found += map(int, children.split())
+    return found
+
+
+def tree_cpu_s(pid: int) -> dict[int, float]:
+    """CPU time by process, of ``pid`` and its descendants."""
+    used = {}
+    for one in descendants(pid):
+        with suppress(OSError):
+            used[one] = cpu_s(one)
+    return used
+
+
+def spent(before: Mapping[int, float], after: Mapping[int, float]) -> float:
+    """CPU time between two readings; of a process that ended between them, none."""
+    return sum(used - before.get(pid, 0.0) for pid, used in after.items())
+
+
+def private_bytes(pid: int) -> int:
+    """Memory of a process that it shares with nobody. Raises OSError when it is gone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private"))
 
 
 def rss_bytes(pid: int) -> int:

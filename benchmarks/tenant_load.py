@@ -7,6 +7,7 @@ what one writes and the other reads stand side by side.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -35,19 +36,27 @@ _ROOT = Path(__file__).resolve().parent.parent
 _LOGINS_S_MAX = 60
 _LAST_ANSWERS_S = 5
 _TAIL_BYTES = 64
-_STATEMENT = "s1"
+_DONE = (b"SELECT ", b"INSERT 0 ", b"UPDATE ")
+"""Command tags of answers without error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A statement and its parameters as text."""
+
+    sql: str
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One connection: what it asks, again and again with a pause of ``think_s`` between.
+    """One connection: what it asks in turn, over and over with a pause of ``think_s`` between.
 
     Answers are told apart by ``label``.
     """
 
     access: Access
-    sql: str
-    argument: str | None
+    asks: tuple[Ask, ...]
     label: str
     think_s: float = 0.0
 
@@ -58,6 +67,8 @@ class Answers:
 
     transactions: Transactions
     errors: int
+    load_cpu_us: float = 0.0
+    """CPU of the load itself per transaction of all labels."""
 
 
 # --- the parent's half ---
@@ -88,13 +99,13 @@ async def load(
 
 
 def _read(folder: Path) -> dict[str, Answers]:
-    errors: dict[str, int] = json.loads((folder / "errors").read_text())
+    told = json.loads((folder / "told").read_text())
     answers = {}
-    for label, count in errors.items():
+    for label, count in told["errors"].items():
         values = array("d")
         values.frombytes((folder / f"answers-{label}").read_bytes())
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        answers[label] = Answers(Transactions.of(pairs), count)
+        answers[label] = Answers(Transactions.of(pairs), count, told["cpu_us"])
     return answers
 
 
@@ -112,9 +123,11 @@ class _Record:
 class _Asker(asyncio.Protocol):
     """A logged-in connection that asks until the time is up."""
 
-    def __init__(self, request: bytes, think_s: float, until: float, record: _Record) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], think_s: float, until: float, record: _Record
+    ) -> None:
         self.done = asyncio.get_running_loop().create_future()
-        self._request = request
+        self._requests = itertools.cycle(requests)
         self._think_s = think_s
         self._until = until
         self._record = record
@@ -132,7 +145,7 @@ class _Asker(asyncio.Protocol):
             return
         self._tail = b""
         now = time.perf_counter()
-        if b"SELECT " in tail:  # the command tag of an answer without error
+        if any(tag in tail for tag in _DONE):
             self._record.pairs.append(time.time())
             self._record.pairs.append((now - self._asked_at) * 1000)
         else:
@@ -152,7 +165,7 @@ class _Asker(asyncio.Protocol):
     def _ask(self) -> None:
         assert self._transport is not None
         self._asked_at = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def _end(self) -> None:
         if not self.done.done():
@@ -162,19 +175,26 @@ class _Asker(asyncio.Protocol):
 def main(spec: Path) -> None:
     """Logs all clients in, lets them ask at once, and writes what they got beside ``spec``."""
     wanted = json.loads(spec.read_text())
-    clients = [
-        Client(**{**one, "access": Access(**one["access"])})  # asdict() turned it into a dict
-        for one in wanted["clients"]
-    ]
+    clients = [_client(one) for one in wanted["clients"]]
     keys = KeyCache()
     connections = [Connection.open(client.access, keys) for client in clients]
     records = {client.label: _Record() for client in clients}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        began = time.process_time()
         runner.run(_ask_all(clients, connections, records, wanted["seconds"], wanted["prepared"]))
+        cpu_s = time.process_time() - began
     for label, record in records.items():
         spec.with_name(f"answers-{label}").write_bytes(record.pairs.tobytes())
+    done = sum(len(record.pairs) // 2 for record in records.values())
     errors = {label: record.errors for label, record in records.items()}
-    spec.with_name("errors").write_text(json.dumps(errors))
+    told = {"errors": errors, "cpu_us": cpu_s * 1e6 / max(1, done)}
+    spec.with_name("told").write_text(json.dumps(told))
+
+
+def _client(raw: dict[str, Any]) -> Client:
+    """What asdict() took apart."""
+    asks = tuple(Ask(one["sql"], tuple(one["arguments"])) for one in raw["asks"])
+    return Client(Access(**raw["access"]), asks, raw["label"], raw["think_s"])
 
 
 async def _ask_all(
@@ -187,12 +207,14 @@ async def _ask_all(
     loop = asyncio.get_running_loop()
     if prepared:
         for client, connection in zip(clients, connections, strict=True):
-            connection.prepare(_STATEMENT, client.sql)
+            for sql, name in _names(client).items():
+                connection.prepare(name, sql)
     until = time.perf_counter() + seconds
     askers = []
     for client, connection in zip(clients, connections, strict=True):
         connection.socket.setblocking(False)
-        asker = _Asker(_request(client, prepared), client.think_s, until, records[client.label])
+        requests = _requests(client, prepared)
+        asker = _Asker(requests, client.think_s, until, records[client.label])
         askers.append(asker)
         await loop.create_connection(partial(_same, asker), sock=connection.socket)
     await asyncio.wait([asker.done for asker in askers], timeout=seconds + _LAST_ANSWERS_S)
@@ -202,28 +224,36 @@ def _same(asker: _Asker) -> _Asker:
     return asker
 
 
-def _request(client: Client, prepared: bool) -> bytes:
-    """Bind, Execute and Sync of the prepared statement; else with Parse and Describe before."""
-    name = _STATEMENT if prepared else ""
+def _names(client: Client) -> dict[str, str]:
+    """A prepared statement's name by its text."""
+    texts = dict.fromkeys(ask.sql for ask in client.asks)
+    return {sql: f"s{number}" for number, sql in enumerate(texts)}
+
+
+def _requests(client: Client, prepared: bool) -> list[bytes]:
+    names = _names(client) if prepared else {}
+    return [_request(ask, names.get(ask.sql, "")) for ask in client.asks]
+
+
+def _request(ask: Ask, name: str) -> bytes:
+    """Bind, Execute and Sync of the prepared statement; without one, Parse and Describe too."""
     return b"".join(
         [
-            b"" if prepared else parse_message(name, client.sql),
-            _bind(name, client.argument),
-            b"" if prepared else messages.message(b"D", b"P\0"),
+            b"" if name else parse_message("", ask.sql),
+            _bind(name, ask.arguments),
+            b"" if name else messages.message(b"D", b"P\0"),
             messages.message(b"E", b"\0" + struct.pack("!i", 0)),
             messages.message(b"S"),
         ]
     )
 
 
-def _bind(name: str, argument: str | None) -> bytes:
+def _bind(name: str, arguments: Sequence[str]) -> bytes:
     """Bind of the unnamed portal, all in text."""
-    body = b"\0" + messages.cstring(name) + struct.pack("!h", 0)
-    if argument is None:
-        body += struct.pack("!h", 0)
-    else:
+    body = b"\0" + messages.cstring(name) + struct.pack("!hh", 0, len(arguments))
+    for argument in arguments:
         value = argument.encode()
-        body += struct.pack("!hi", 1, len(value)) + value
+        body += struct.pack("!i", len(value)) + value
     return messages.message(b"B", body + struct.pack("!h", 0))
 
 

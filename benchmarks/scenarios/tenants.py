@@ -13,7 +13,7 @@ from benchmarks.measure import Failed, Measured, Scenario
 from benchmarks.meter import Meter, metered
 from benchmarks.rig import Rig
 from benchmarks.targets import Target
-from benchmarks.tenant_load import Client, load
+from benchmarks.tenant_load import Ask, Client, load
 from benchmarks.tenants import Tenant, zipf_weights
 
 _WARM_UP_S = 0.5
@@ -25,6 +25,7 @@ _LEADS = (
     'SELECT "id", "name", "email", "phone", "source", "score" FROM "Lead"'
     ' WHERE "userId" = $1 ORDER BY "id" LIMIT 10'
 )
+_SHOUT = "SELECT pg_sleep(0.01)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class NoisyOwner(Scenario):
     async def measure(self, rig: Rig, target: Target, seconds: float) -> Measured:
         loud, *others = _on_one_shard(rig.tenants, self.quiet + 1)
         quiet = [_lead_reader(target, one, "quiet", think_s=0.02) for one in others]
-        shout = Client(target.tenant(loud), "SELECT pg_sleep(0.01)", None, "noisy")
+        shout = Client(target.tenant(loud), (Ask(_SHOUT),), "noisy")
         each = seconds / 2 + _WARM_UP_S
         alone = await load(quiet, each, rig.prepared, rig.folder)
         together = await load(quiet + [shout] * self.noisy, each, rig.prepared, rig.folder)
@@ -87,11 +88,11 @@ class NoisyOwner(Scenario):
             "noisy_per_s": _rate(_steady(together["noisy"].transactions)),
             "errors": float(sum(one.errors for one in together.values())),
         }
-        return Measured(figures, f"{self.quiet} quiet owners; {self.noisy} x {shout.sql}")
+        return Measured(figures, f"{self.quiet} quiet owners; {self.noisy} x {_SHOUT}")
 
 
 def _lead_reader(target: Target, tenant: Tenant, label: str, think_s: float = 0.0) -> Client:
-    return Client(target.tenant(tenant), _LEADS, str(tenant.id), label, think_s)
+    return Client(target.tenant(tenant), (Ask(_LEADS, (str(tenant.id),)),), label, think_s)
 
 
 def _on_one_shard(tenants: Sequence[Tenant], count: int) -> list[Tenant]:

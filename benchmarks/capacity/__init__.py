@@ -1,0 +1,1 @@
+"""The capacity check: how many owners a deployment carries, what fills up first, and what helps."""
