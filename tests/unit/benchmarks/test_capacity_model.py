@@ -224,7 +224,9 @@ def test_a_check_varies_what_is_deployed() -> None:
             "industries": {"LAW": {"shards": [{"primary": "postgresql://g@law/law"}]}},
         }
     )
-    found = check(settings, Profile(), costing(primary_cpu_us=1), HERE)
+    found = check(
+        settings, Profile(commit_ms=0, network_ms=0), costing(primary_cpu_us=1, direct_ms=0.1), HERE
+    )
     by_name = {one.name: one.verdict.carried for one in found.variations}
     assert by_name["2 workers"] == pytest.approx(2 * found.verdict.carried)
     assert by_name["twice the statements"] == pytest.approx(found.verdict.carried / 2, rel=0.01)
