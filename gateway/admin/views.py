@@ -252,6 +252,7 @@ HEALTH: View[Watched] = View(
     lag_bytes=lambda one, now: one.lag_bytes,
     lsn=_of_look(lambda look: None if look.lsn is None else lsn_text(look.lsn)),
     timeline=_of_look(lambda look: look.timeline),
+    patroni=lambda one, now: None if one.member is None else one.member.words,
     looked_ms=lambda one, now: _age_ms(one.status, now),
     looks=_of_look(lambda look: look.looks),
     failures=_of_look(lambda look: look.failures),

@@ -17,14 +17,16 @@ from dataclasses import dataclass, replace
 import asyncpg
 
 from gateway.clock import Clock, jittered
+from gateway.health.cluster_watch import ClusterWatch
 from gateway.health.look import LOST, Found, Looker
+from gateway.health.patroni import Member, matched
 from gateway.health.state import Health
 from gateway.net.backoff import Backoff
 from gateway.net.tls import OUT_OF_DESCRIPTORS
 from gateway.router.positions import Address, EndpointStatus
-from gateway.router.topology import Snapshot
+from gateway.router.topology import Shard, Snapshot
 from gateway.settings.dsn import Dsn
-from gateway.settings.effective import read_rules
+from gateway.settings.effective import patroni_urls, read_rules
 from gateway.settings.model import ReadPolicy, Reads, Settings
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,26 @@ def paces(settings: Settings, snapshot: Snapshot) -> dict[Address, Pace]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """How to ask a Patroni cluster, and the shards whose endpoints are its members."""
+
+    urls: tuple[str, ...]
+    pace: Pace
+    shards: tuple[Shard, ...]
+
+
+def clusters(settings: Settings, snapshot: Snapshot) -> list[_Cluster]:
+    """Each Patroni cluster there is, once; shards with one place only have nothing to ask."""
+    health = settings.health
+    seconds = (health.interval_ms / 1000, health.timeout_ms / 1000, health.backoff_max_ms / 1000)
+    shards: dict[tuple[str, ...], list[Shard]] = {}
+    for name, urls in patroni_urls(settings).items():
+        if snapshot.shards[name].replicas:
+            shards.setdefault(urls, []).append(snapshot.shards[name])
+    return [_Cluster(urls, Pace(*seconds), tuple(own)) for urls, own in shards.items()]
+
+
 class Prober:
     """The watches of all endpoints. What they find goes to `Health`, which may be anywhere."""
 
@@ -75,6 +97,7 @@ class Prober:
         self._record = record or health.record
         self._clock = clock
         self._watches: dict[Address, Watch] = {}
+        self._clusters: dict[_Cluster, ClusterWatch] = {}
 
     def configure(
         self, settings: Settings, snapshot: Snapshot, credentials: Mapping[Address, Dsn]
@@ -93,6 +116,39 @@ class Prober:
             watch = Watch(credentials[address], wanted[address], self._record, self._clock)
             self._watches[address] = watch
             watch.start()
+        self._follow_clusters(set(clusters(settings, snapshot)))
+
+    def _follow_clusters(self, wanted: set[_Cluster]) -> None:
+        for gone in self._clusters.keys() - wanted:
+            self._clusters.pop(gone).close()
+            for shard in gone.shards:
+                self._health.named(shard.name, None)
+        for cluster in wanted - self._clusters.keys():
+            self._clusters[cluster] = watch = self._cluster_watch(cluster)
+            watch.start()
+
+    def _cluster_watch(self, cluster: _Cluster) -> ClusterWatch:
+        """Tells `Health` what a cluster says, and has endpoints looked at when it changes."""
+        addresses = {shard: _members(shard) for shard in cluster.shards}
+        said: list[Member] | None = None
+
+        def news(members: list[Member] | None, resolved: dict[str, frozenset[str]]) -> None:
+            nonlocal said
+            for shard, own in addresses.items():
+                named = None if members is None else matched(members, own, resolved)
+                self._health.named(shard.name, named)
+            roles = None if members is None else [replace(one, lag_bytes=None) for one in members]
+            if roles != said:
+                said = roles
+                for address in {one for own in addresses.values() for one in own}:
+                    if (watch := self._watches.get(address)) is not None:
+                        watch.hurry()
+
+        hosts = {host for own in addresses.values() for host, _, _ in own}
+        pace = cluster.pace
+        return ClusterWatch(
+            cluster.urls, hosts, pace.interval_s, pace.timeout_s, pace.backoff_max_s, news
+        )
 
     def vacate(self, database: str) -> None:
         """Leaves a database for a while that somebody wants for himself."""
@@ -103,9 +159,11 @@ class Prober:
     async def close(self) -> None:
         """Ends all watches and their connections."""
         watches, self._watches = list(self._watches.values()), {}
-        for watch in watches:
-            watch.close()
-        await asyncio.gather(*(watch.closed() for watch in watches))
+        clusters, self._clusters = list(self._clusters.values()), {}
+        ending: list[Watch | ClusterWatch] = [*watches, *clusters]
+        for one in ending:
+            one.close()
+        await asyncio.gather(*(one.closed() for one in ending))
 
 
 def _rules(settings: Settings, snapshot: Snapshot) -> dict[str | None, Reads]:
@@ -114,11 +172,11 @@ def _rules(settings: Settings, snapshot: Snapshot) -> dict[str | None, Reads]:
 
 
 def _addresses(snapshot: Snapshot) -> list[Address]:
-    return [
-        endpoint.address
-        for shard in snapshot.shards.values()
-        for endpoint in (shard.primary, *shard.replicas)
-    ]
+    return [address for shard in snapshot.shards.values() for address in _members(shard)]
+
+
+def _members(shard: Shard) -> list[Address]:
+    return [endpoint.address for endpoint in (shard.primary, *shard.replicas)]
 
 
 class Watch:
@@ -142,6 +200,10 @@ class Watch:
     def start(self) -> None:
         """Begins to look."""
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def hurry(self) -> None:
+        """Something has changed there: look now."""
+        self._lost.set()
 
     def rest(self) -> None:
         """Ends the connection, and begins anew later."""

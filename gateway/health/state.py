@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.health.marks import Marks
+from gateway.health.patroni import Member, Named
 from gateway.router.positions import Address, EndpointStatus, PrimaryLog
 from gateway.router.replicas import (
     BY_POLICY,
@@ -38,6 +39,8 @@ class Watched:
     lag_s: float | None
     lag_bytes: int | None
     reads: str | None
+    member: Member | None = None
+    """What Patroni says of it."""
 
     @property
     def state(self) -> str:
@@ -59,7 +62,7 @@ class Health:
     process that is. All times are seconds on the machine's monotonic clock.
     """
 
-    __slots__ = ("_logs", "_rules", "_statuses", "_turn", "drained", "marks")
+    __slots__ = ("_logs", "_named", "_rules", "_statuses", "_turn", "drained", "marks")
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
@@ -67,6 +70,8 @@ class Health:
         """Where operators want no new work."""
         self._statuses: dict[Address, EndpointStatus] = {}
         self._logs: dict[Address, PrimaryLog] = {}
+        self._named: dict[str, Named] = {}
+        """What Patroni says, by shard; nothing where it says nothing."""
         self._rules: dict[str | None, Reads] = {}
         self._turn = 0
 
@@ -90,6 +95,13 @@ class Health:
         elif status.lsn is not None:
             self._log_of(status).note(status.looked_at, status.lsn)
 
+    def named(self, shard: str, named: Named | None) -> None:
+        """What Patroni says now of the members of a shard's cluster; None when it says nothing."""
+        if named is None:
+            self._named.pop(shard, None)
+        else:
+            self._named[shard] = named
+
     def _log_of(self, status: EndpointStatus) -> PrimaryLog:
         """The log that the look belongs to; a new one after a promotion, or where it went back."""
         log = self._logs.get(status.address)
@@ -104,16 +116,38 @@ class Health:
         return bool(shard.replicas)
 
     def primary_of(self, shard: Shard) -> Endpoint:
-        """The endpoint to write to: of those that say they are primaries the one with the newest
-        timeline, so that an old one that comes back gets nothing; the configured one if none does.
+        """The endpoint to write to: of those that say they are primaries, or that Patroni says is,
+        the one with the newest timeline, so that an old one that comes back gets nothing; of equals
+        the one Patroni names, then the configured one, which it is as well if there is none.
         """
         if not shard.replicas:
             return shard.primary
-        claims = list(self.primaries(shard))
+        leader = self._leader(shard)
+        claims = [(one[1].timeline or 0, one[0] is leader, one[0]) for one in self.primaries(shard)]
+        if leader is not None and (claim := self._claim_of(shard, leader)) is not None:
+            claims.append((claim, True, leader))
         if not claims:
             return shard.primary
-        configured = shard.primary.address
-        return max(claims, key=lambda one: (one[1].timeline or 0, one[0].address == configured))[0]
+        return max(claims, key=lambda one: (*one[:2], one[2] is shard.primary))[2]
+
+    def _leader(self, shard: Shard) -> Endpoint | None:
+        """The endpoint that Patroni names."""
+        named = self._named.get(shard.name)
+        leader = None if named is None else named.leader
+        if leader is None:
+            return None
+        members = (shard.primary, *shard.replicas)
+        return next((one for one in members if one.address == leader[0]), None)
+
+    def _claim_of(self, shard: Shard, leader: Endpoint) -> int | None:
+        """The timeline that Patroni's leader is on; None while it is seen not to be a primary yet.
+
+        One that we can't reach leads all the same, unless another has a newer timeline.
+        """
+        status = self._statuses.get(leader.address)
+        if status is not None and status.reachable and status.in_recovery:
+            return None
+        return self._named[shard.name].members[leader.address].timeline or 0
 
     def replica_only(self, shard: Shard) -> bool:
         """Whether reads of this shard may not go to the primary."""
@@ -157,10 +191,12 @@ class Health:
             log = self._logs.get(shard.primary.address)
             known = Known(self._statuses, log, NEVER, now, self.drained)
             obstacles = dict(explain(shard, self._rules[shard.industry], known))
+            members = self._named.get(shard.name, Named()).members
             for endpoint in (shard.primary, *shard.replicas):
                 status = self._statuses.get(endpoint.address)
                 lag_s, lag_bytes = _lag(status, log)
-                yield Watched(shard, endpoint, status, lag_s, lag_bytes, obstacles.get(endpoint))
+                reads, member = obstacles.get(endpoint), members.get(endpoint.address)
+                yield Watched(shard, endpoint, status, lag_s, lag_bytes, reads, member)
 
     def primaries(self, shard: Shard) -> Iterator[tuple[Endpoint, EndpointStatus]]:
         """The endpoints of a shard that say they are primaries; after a failover maybe two."""

@@ -71,6 +71,8 @@ PlanName = Annotated[str, Field(min_length=1, max_length=255)]
 OwnerId = Annotated[str, Field(min_length=1, max_length=255), BeforeValidator(_as_text)]
 LoginName = Annotated[str, Field(min_length=1, max_length=255)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_usable_url)]
+PatroniUrl = Annotated[str, Field(pattern=r"^https?://[^/@\s]+/?$")]
+"""Without a user or password: what is asked takes none."""
 WorkerCount = Annotated[
     int,
     Field(ge=0, le=WORKERS_MAX),
@@ -382,6 +384,11 @@ class Health(Section):
     backoff_max_ms: Milliseconds = Field(
         2000, description="Longest pause between looks at a database that is down."
     )
+    patroni: list[PatroniUrl] = Field(
+        default_factory=list,
+        description="Patroni's REST API, http://host:8008, of each member of the cluster that all"
+        " databases are in; shards of other clusters name their own. It says who the primary is.",
+    )
 
 
 class Fairness(Section):
@@ -472,6 +479,9 @@ class ShardSettings(Section):
     replicas: list[DatabaseUrl] = Field(
         default_factory=list, description="URLs of the read replicas."
     )
+    patroni: list[PatroniUrl] | None = Field(
+        None, description="In place of `health.patroni`, for this database's cluster."
+    )
     slots: Annotated[str, Field(pattern=SLOTS_PATTERN)] | None = Field(
         None,
         description="Hash slots, such as 0-511 (of 1024); evenly split when no shard names any.",
@@ -524,6 +534,9 @@ class MetaSettings(Section):
     primary: DatabaseUrl = Field(description="URL of the primary.")
     replicas: list[DatabaseUrl] = Field(
         default_factory=list, description="URLs of the read replicas."
+    )
+    patroni: list[PatroniUrl] | None = Field(
+        None, description="In place of `health.patroni`, for this database's cluster."
     )
     pool: PoolLimits = Field(default_factory=PoolLimits, description="Overrides of `pool`.")
     reads: ReadOverrides = Field(default_factory=ReadOverrides, description="Overrides of `reads`.")
