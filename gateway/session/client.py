@@ -540,9 +540,9 @@ class ClientSession:
 
     def _hold_back(self, gate: Gate) -> bytes:
         """Leave in the inbox what may pass now; the rest."""
-        data = self._inbox.data
-        copying = self.server is not None and self.server.replies.copy_in
-        passing = gate.walk(data, self._outbound.skip, copying=copying)
+        assert self.server is not None
+        data, owed = self._inbox.data, self.server.replies
+        passing = gate.walk(data, self._outbound.skip, copying=owed.copy_in, skipping=owed.skipping)
         self._inbox.data = data[:passing]
         return data[passing:]
 
@@ -596,6 +596,9 @@ class ClientSession:
             self.holdings.reads_sequences = True
             self._asks_foreign_sequence()
         self._fatal_seen = self._fatal_seen or fields.get("V", fields.get("S")) == "FATAL"
+        if self._gate is not None and self.server is not None and self.server.replies.skipping:
+            self._gate.closed = False  # a Query behind what failed is skipped: it has no answer
+            self._answer_came()
 
     def server_full(self) -> None:
         self._server_full = True

@@ -24,6 +24,7 @@ _NEED_NO_CHECK = frozenset(b"dcfSHX")
 _HELD = frozenset(b"QFPBDEC")
 _CLOSES = frozenset(b"QFS")
 _COPY_DATA = ord("d")
+_SYNC = ord("S")
 
 
 class Elsewhere(Enum):
@@ -99,12 +100,12 @@ class Gate:
         """So many bytes have passed and could not be sent yet: they need no second look."""
         self._admitted = size
 
-    def walk(self, data: bytes, skip: int, *, copying: bool) -> int:
+    def walk(self, data: bytes, skip: int, *, copying: bool, skipping: bool = False) -> int:
         """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
 
         The first ``skip`` bytes are the rest of a message that has passed. ``copying``: the server
-        reads copy data; whatever else comes then ends the copy with an error. Raises
-        ProtocolViolation.
+        reads copy data; whatever else comes then ends the copy with an error. ``skipping``: it
+        answers nothing up to the next Sync. Raises ProtocolViolation.
         """
         end = len(data)
         pos = min(skip, end)
@@ -121,14 +122,16 @@ class Gate:
                 waits = self.closed and not copying
                 if waits or (not complete and end - pos < GATHER_MAX_BYTES):
                     break
-                self.stop = self._look(tag, data[pos : pos + size], size, complete)
+                if not skipping:
+                    self.stop = self._look(tag, data[pos : pos + size], size, complete)
                 if self.stop is not None:
                     break
             elif tag not in _NEED_NO_CHECK:
                 raise ProtocolViolation(f"invalid frontend message type {tag}")
             elif not complete and tag != _COPY_DATA:
                 break
-            if tag in _CLOSES:
+            skipping = skipping and tag != _SYNC
+            if tag in _CLOSES and not skipping:
                 self.closed = True
             pos += size
         return min(pos, end)

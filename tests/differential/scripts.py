@@ -572,7 +572,7 @@ _STARTUPS = st.sampled_from(
         {},
         {"application_name": "from startup"},
         {"TimeZone": "Asia/Tokyo", "DateStyle": "German"},
-        {"options": "-c work_mem=7MB -c statement_timeout=70s"},
+        {"options": "-c work_mem=7MB -c lock_timeout=140"},
         {"options": "-c search_path=s1,public"},
         {"options": "-c my.var=started", "client_encoding": "UTF8"},
     ]

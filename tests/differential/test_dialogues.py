@@ -101,6 +101,16 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say(execute("none"), close("S", "a"), parse("a", "SELECT 3"), close("S", "a"), SYNC)),
         (A, say(*_use("a"))),
     ),
+    **{
+        f"{first} and an error, then {' | '.join(then)}, in a pipeline": (
+            (A, say("BEGIN")),
+            (A, say(first)),
+            (A, say(describe("S", "none"), *then, SYNC)),
+            (A, say("SELECT 3")),
+        )
+        for first in ("SELECT 1", "SELECT v FROM item WHERE id = 2")
+        for then in (("SELECT 2",), ("COMMIT",), ("SELECT 2", "COMMIT", "SELECT nextval('seq')"))
+    },
     "sequences forgotten and drawn from in one text": (
         (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),
         (B, say("SELECT currval('seq')")),
@@ -177,6 +187,11 @@ _BEFORE_SET_TRANSACTION = (
 @pytest.mark.parametrize("name", DIALOGUES)
 async def test_a_dialogue_is_as_with_the_server(twins: Twins, name: str) -> None:
     await twins.play(Script(DIALOGUES[name]))
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+async def test_a_dialogue_of_a_service_login_too(roaming_twins: Twins, name: str) -> None:
+    await roaming_twins.play(Script(DIALOGUES[name]))
 
 
 @pytest.mark.parametrize("way", _resets(""))
