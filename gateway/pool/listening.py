@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
-from itertools import count
 from typing import Protocol
 
 from gateway.clock import jittered
@@ -60,12 +60,16 @@ class Listening(SilentClient):
         self._pool = pool
         self._channels: dict[bytes, set[Subscriber]] = {}
         self._markers: dict[bytes, Callable[[], None]] = {}
-        self._numbers = count(1)
         self._server: ServerConnection | None = None
         self._asked: list[Callable[[], None]] = []
         self._to_ask: list[Callable[[], None]] = []
         self._told: set[Subscriber] = set()
         self._retry: asyncio.Task[None] | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """Whose notifications are heard here."""
+        return self._pool
 
     @property
     def channels(self) -> int:
@@ -102,24 +106,83 @@ class Listening(SilentClient):
         return True
 
     def new_marker(self) -> bytes:
-        """A channel for drawing one line."""
-        return MARKER_PREFIX + b"%d_%d" % (id(self), next(self._numbers))
+        """A channel for drawing one line, that no other process uses either."""
+        return MARKER_PREFIX + secrets.token_hex(8).encode()
 
     async def draw_line(
-        self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
+        self,
+        subscriber: Subscriber,
+        channels: frozenset[bytes],
+        marker: bytes,
+        begun: Callable[[], None] | None = None,
     ) -> None:
         """Listen to ``channels``; ``subscriber`` hears them from the marker on, sent by now.
 
-        Raises GatewayError when there is no connection for it.
+        ``begun`` is called then. Raises GatewayError when there is no connection for it.
         """
         await self._run("; ".join(f"LISTEN {quoted(name)}" for name in (*channels, marker)))
 
         def begin() -> None:
             for channel in channels:
                 self._channels.setdefault(channel, set()).add(subscriber)
+            if begun is not None:
+                begun()
 
         self._markers[marker] = begin
         await self._run(f"NOTIFY {quoted(marker)}")
+
+    async def end_at(
+        self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
+    ) -> asyncio.Future[None]:
+        """``subscriber`` hears ``channels`` up to the marker, which somebody else is about to send.
+
+        What comes back is done then. Raises GatewayError when there is no connection.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def end() -> None:
+            for channel in channels:
+                self.unsubscribe(subscriber, channel)
+            if not ended.done():
+                ended.set_result(None)
+
+        self._markers[marker] = end
+        await self._run(f"LISTEN {quoted(marker)}")
+        return ended
+
+    def forget_marker(self, marker: bytes) -> None:
+        """This line is not drawn any more."""
+        if self._markers.pop(marker, None) is not None and self._server is not None:
+            self._server.ask(f"UNLISTEN {quoted(marker)}", _ignore)
+
+    def replace(self, channel: bytes, one: Subscriber, other: Subscriber) -> None:
+        """``other`` hears in place of ``one``."""
+        subscribers = self._channels.get(channel)
+        if subscribers is not None and one in subscribers:
+            subscribers.discard(one)
+            subscribers.add(other)
+
+    def rejoin(self, subscriber: Subscriber, channels: frozenset[bytes]) -> None:
+        """Hear ``channels`` again; the subscriber is told of the gap, if there is one."""
+        missing = [one for one in channels if subscriber not in self._channels.get(one, ())]
+        for channel in missing:
+            self._channels.setdefault(channel, set()).add(subscriber)
+        if not missing:
+            return
+        if self._server is None:
+            self._begin_retry()
+            return
+        listen = "; ".join(f"LISTEN {quoted(name)}" for name in missing)
+        self._server.ask(listen, lambda answer: subscriber.notifications_missed())
+
+    async def connect(self) -> None:
+        """Have a connection, though nobody listens yet. Raises GatewayError."""
+        await self._lease()
+
+    def rest(self) -> None:
+        """Give the connection up if nobody listens."""
+        if self._server is not None and not self._channels and not self._markers:
+            self._let_go()
 
     def unsubscribe(self, subscriber: Subscriber, channel: bytes) -> None:
         """The subscriber hears this channel no more."""
@@ -282,6 +345,10 @@ class Listening(SilentClient):
         self._release()
         self._markers.clear()
         if self._channels and not self._pool.core.retired:
+            self._begin_retry()
+
+    def _begin_retry(self) -> None:
+        if self._retry is None or self._retry.done():
             self._retry = asyncio.get_running_loop().create_task(self._reconnect())
 
 

@@ -246,9 +246,8 @@ class ClientSession:
         under_way = outbound.skip or outbound.sync_due or outbound.waiting or self._input_held
         if self.phase is not Phase.IDLE or under_way or self._task is not None:
             return False
-        held = self.listens.channels or self._write_paused
         parts = self.holdings.movable and outbound.translator.movable
-        return parts and not held and movable(self._transport)
+        return parts and not self._write_paused and movable(self._transport)
 
     def depart(self, on_between: Callable[[ClientSession], bool]) -> None:
         """Ask ``on_between`` after each transaction; it answers whether the session now leaves."""
@@ -260,6 +259,17 @@ class ClientSession:
         if not self._read_paused:
             self._transport.pause_reading()
         self._read_paused = False
+
+    def stay(self) -> None:
+        """It does not leave after all."""
+        if self.phase is not Phase.LEAVING:
+            return
+        self.phase = Phase.IDLE
+        self._transport.resume_reading()
+        if self._draining is not None:
+            self.end(self._draining)
+        else:
+            self._go_on()
 
     @property
     def told(self) -> bool:

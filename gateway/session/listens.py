@@ -72,6 +72,11 @@ class Listens:
         self._new: frozenset[bytes] = frozenset()
         self._line: asyncio.Event | None = None
 
+    @property
+    def listening(self) -> Listening | None:
+        """Where the channels are heard; None before there were any."""
+        return self._listening
+
     # --- UNLISTEN ---
 
     def note(self, facts: Facts) -> None:

@@ -28,13 +28,14 @@ from gateway.errors import ConfigError
 from gateway.health.marks import Marks
 from gateway.net.listener import open_tcp
 from gateway.session.census import Census
+from gateway.session.listens_moving import Refused
 from gateway.session.standing import Instruction, Standing
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
 from gateway.supervisor.channel import AskFailed, Body, greet, greeted
 from gateway.supervisor.chores import Chores
 from gateway.supervisor.ending import Ending
-from gateway.supervisor.handover import Giver, Refused, Taker, path_of
+from gateway.supervisor.handover import Giver, Taker, path_of
 from gateway.supervisor.logs import Logs
 from gateway.supervisor.member import Member
 from gateway.worker import Place, Worker

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.session.listens_moving import Arriving, Refused
 from gateway.session.moving import Leaving, Told, unpack
 from gateway.supervisor.channel import MESSAGE_MAX_BYTES, Body, greet, greeted
 from gateway.worker import Worker
@@ -32,17 +33,14 @@ def path_of(folder: Path, pid: int) -> Path:
     return folder / f"to-{pid}"
 
 
-class Refused(Exception):
-    """The successor can't take this."""
-
-
 class Giver:
     """The end of the worker that leaves."""
 
     def __init__(self, worker: Worker) -> None:
         self.moved = 0
         self._worker = worker
-        self._leaving = Leaving(worker.context)
+        self._leaving = Leaving(worker.context, self)
+        self._one_by_one = asyncio.Lock()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sending: asyncio.Task[None] | None = None
 
@@ -100,10 +98,15 @@ class Giver:
         except OSError as error:
             _log.debug("client %d left meanwhile: %r", told["number"], error)
 
+    async def give(self, told: Mapping[str, Any]) -> None:
+        """As `Successor` says."""
+        await asyncio.shield(self._give(dict(told), {}))
+
     async def _give(self, body: Body, descriptors: Mapping[str, int]) -> None:
         if len(json.dumps(body)) > MESSAGE_MAX_BYTES:
             raise Refused("it holds too much")
-        await asyncio.to_thread(self._exchange, body, descriptors)
+        async with self._one_by_one:
+            await asyncio.to_thread(self._exchange, body, descriptors)
 
     def _exchange(self, body: Body, descriptors: Mapping[str, int]) -> None:
         greet(self._sock, body, descriptors)
@@ -121,7 +124,12 @@ class Taker:
         self._worker = worker
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._kinds: dict[str, Callable[[Body, socket.socket], Awaitable[None]]] = {
+        self._arriving = Arriving(worker.context)
+        self._kinds: dict[str, Callable[[Body], Awaitable[None]]] = {
+            "listener": self._arriving.listener,
+            "line": self._arriving.line,
+        }
+        self._kinds_with_socket: dict[str, Callable[[Body, socket.socket], Awaitable[None]]] = {
             "listen": self._listen,
             "client": self._client,
         }
@@ -141,9 +149,12 @@ class Taker:
             self._listener.close()
             self._path.unlink(missing_ok=True)
         sock.settimeout(_ANSWER_S)
-        with sock:
-            while await self._take(sock):
-                pass
+        try:
+            with sock:
+                while await self._take(sock):
+                    pass
+        finally:
+            self._arriving.close()
 
     async def _take(self, sock: socket.socket) -> bool:
         """Take one thing; False when there is no more."""
@@ -155,27 +166,31 @@ class Taker:
         except (OSError, ValueError) as error:
             _log.warning("what a predecessor hands over can't be read: %r", error)
             return False
-        (descriptor,) = descriptors.values()
-        given = socket.socket(fileno=descriptor)
+        given = [socket.socket(fileno=descriptor) for descriptor in descriptors.values()]
+        answer = _TAKEN
         try:
-            await self._kinds[body["what"]](body, given)
+            kinds = self._kinds_with_socket if given else self._kinds
+            await kinds[body["what"]](body, *given)
+        except Refused as error:
+            _log.debug("not taken over: %s", error)
+            answer = _REFUSED
         except (ValueError, KeyError, TypeError) as error:
             _log.warning("not taken over: %r", error)
-            given.close()
-            sock.sendall(_REFUSED)
+            answer = _REFUSED
         except OSError as error:  # the client itself has gone meanwhile
             _log.debug("a client left while it was moved: %r", error)
-            given.close()
-            sock.sendall(_TAKEN)
         else:
-            sock.sendall(_TAKEN)
+            given.clear()
+        for left in given:
+            left.close()
+        sock.sendall(answer)
         return True
 
     async def _listen(self, body: Body, given: socket.socket) -> None:
         self._worker.listen_on([given])
 
     async def _client(self, body: dict[str, Any], given: socket.socket) -> None:
-        await unpack(self._worker.context, body["told"], given)
+        await unpack(self._worker.context, body["told"], given, self._arriving)
 
 
 async def _readable(sock: socket.socket) -> None:

@@ -1,24 +1,28 @@
 """`make soak`: a mixed load through two workers while faults come at random, for as long as asked.
 
 Prints figures of every process at the start, each minute and at the end; fails when an answer went
-to the wrong client, a bound was passed, a lease was left over, or memory or descriptors grew.
+to the wrong client, a bound was passed, a lease was left over, memory or descriptors grew, a
+database was not served for long, one was served far less than its equal, or one came back late.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import asyncpg
 import uvloop
@@ -37,15 +41,24 @@ from tests.running import OBSERVER, Backends, backends, moved
 POOL_MAX = 5
 OWNERS = 42
 CLIENTS = 30
-REST_S = 0.05
+REST_S = 0.1
 """Of a client between two statements: the proxy shares a process with all of them."""
 SHARDS = ("law", "dentist", "accounting")
 """What is loaded; what goes wrong in the network happens to the first one."""
 PAUSE_S = (2.0, 8.0)
 """Between two faults."""
 GROWTH_MB_MAX = 30
-"""Per process, from the figures after the first minute to the end."""
+"""Per process, from the first figures to the end."""
+LATE_GROWTH_MB_MAX = 10
+"""The same, from the middle of the run on: what is cached is cached by then."""
 DESCRIPTORS_MAX = 15
+
+RECOVERY_S_MAX = 5.0
+"""From a fault's end until a new client of the database that had it is served."""
+SILENCE_S_MAX = 5.0
+"""Between two answers to clients of a database that has no faults."""
+SHARE_MIN = 0.5
+"""The least that one of them may be served, of what the other one is."""
 
 MIX = (
     "SELECT '{tag}'",
@@ -54,6 +67,10 @@ MIX = (
     "SELECT '{tag}' FROM generate_series(1, 20)",
     "CREATE TEMP TABLE soak (a int); SELECT '{tag}'; DROP TABLE soak",
 )
+
+
+Figures = dict[str, tuple[float, int]]
+"""Memory in MB and open descriptors, by process."""
 
 
 @dataclass
@@ -65,7 +82,8 @@ class House:
     logins: dict[str, SeedLogin]
     url: str
     watch: Backends
-    faults: Counter[str] = field(default_factory=Counter)
+    recoveries_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """After each fault, by its name."""
 
     def login(self, shard: str) -> SeedLogin:
         return next(one for one in self.logins.values() if one.shard == shard)
@@ -85,8 +103,7 @@ class House:
         workers = {f"worker {n}": one.pid for n, one in self.gateway.workers().items()}
         return {"supervisor": self.gateway.supervisor.pid, **workers}
 
-    def figures(self) -> dict[str, tuple[float, int]]:
-        """Memory in MB and open descriptors, by process."""
+    def figures(self) -> Figures:
         return {name: (memory_mb(pid), descriptors(pid)) for name, pid in self.processes().items()}
 
 
@@ -142,6 +159,11 @@ async def killed_worker(house: House) -> None:
     house.gateway.kill_worker(random.choice(list(house.gateway.workers())))
 
 
+async def restarted(house: House) -> None:
+    """All workers, by new ones that take the clients over."""
+    house.gateway.signal(signal.SIGUSR2)
+
+
 FAULTS: tuple[Callable[[House], Awaitable[None]], ...] = (
     slow_network,
     cut_connections,
@@ -153,32 +175,38 @@ FAULTS: tuple[Callable[[House], Awaitable[None]], ...] = (
 )
 
 
-async def break_things(house: House, end: float, kills: bool) -> None:
+async def break_things(house: House, load: Traffic, end: float, kills: bool) -> None:
     """One fault after another, until it is time."""
-    choice = (*FAULTS, killed_worker) if kills else FAULTS
+    choice = (*FAULTS, killed_worker, restarted) if kills else FAULTS
     while True:
         await asyncio.sleep(random.uniform(*PAUSE_S))
         if time.monotonic() > end:
             return
         fault = random.choice(choice)
-        house.faults[fault.__name__] += 1
         await fault(house)
+        house.recoveries_s[fault.__name__].append(await load.recovered())
 
 
 # --- the run -----------------------------------------------------------------------------------
 
 
-def show(when: str, house: House, loads: list[Traffic]) -> None:
-    parts = [f"{name} {mb:.0f} MB {fds} fds" for name, (mb, fds) in sorted(house.figures().items())]
+def show(when: str, house: House, loads: list[Traffic]) -> Figures:
+    """Print the figures of now, which come back."""
+    figures = house.figures()
+    parts = [f"{name} {mb:.0f} MB {fds} fds" for name, (mb, fds) in sorted(figures.items())]
     answers = sum(one.answers for one in loads)
     print(f"{when:>8}: {answers} answers; {'; '.join(parts)}", flush=True)
+    return figures
 
 
-async def watch_over(house: House, loads: list[Traffic], end: float, began: float) -> None:
+async def watch_over(
+    house: House, loads: list[Traffic], end: float, history: list[Figures]
+) -> None:
     """The figures, each minute."""
+    began = time.monotonic()
     while time.monotonic() < end:
         await asyncio.sleep(min(60.0, max(0.0, end - time.monotonic())))
-        show(f"{time.monotonic() - began:.0f} s", house, loads)
+        history.append(show(f"{time.monotonic() - began:.0f} s", house, loads))
 
 
 async def settled(house: House) -> int:
@@ -191,19 +219,44 @@ async def settled(house: House) -> int:
     return left
 
 
+def silence_s(load: Traffic) -> float:
+    """The longest time without an answer."""
+    times = load.answered_at
+    return max((later - one for one, later in pairwise(times)), default=math.inf)
+
+
+def starved(loads: list[Traffic]) -> list[str]:
+    """Of databases without faults, all with the same load: which got too little."""
+    most = max(load.answers for load in loads)
+    return [
+        f"{name}: {load.answers} answers of {most}, up to {silence_s(load):.1f} s without any"
+        for name, load in zip(SHARDS[1:], loads, strict=True)
+        if load.answers < SHARE_MIN * most or silence_s(load) > SILENCE_S_MAX
+    ]
+
+
 def complaints(
-    house: House, loads: list[Traffic], start: dict[str, tuple[float, int]], leases: int
+    house: House,
+    loads: list[Traffic],
+    history: list[Figures],
+    leases: int,
 ) -> list[str]:
     """What must not be."""
-    found = [text for one in loads for text in one.foreign]
+    found = [text for one in loads for text in one.foreign] + starved(loads[1:])
+    found += [
+        f"{name}: served {max(times):.1f} s after it"
+        for name, times in house.recoveries_s.items()
+        if max(times) > RECOVERY_S_MAX
+    ]
     if house.watch.most > POOL_MAX:
         found.append(f"{house.watch.most} connections, of {POOL_MAX}")
     if leases:
         found.append(f"{leases} leases left over")
     for name, (mb, fds) in house.figures().items():
-        before_mb, before_fds = start.get(name, (mb, fds))
-        if mb > before_mb + GROWTH_MB_MAX:
-            found.append(f"{name} grew from {before_mb:.0f} to {mb:.0f} MB")
+        before_mb, before_fds = history[0].get(name, (mb, fds))
+        middle_mb, _ = history[len(history) // 2].get(name, (mb, fds))
+        if mb > before_mb + GROWTH_MB_MAX or mb > middle_mb + LATE_GROWTH_MB_MAX:
+            found.append(f"{name} grew from {before_mb:.0f} by {middle_mb:.0f} to {mb:.0f} MB")
         if fds > before_fds + DESCRIPTORS_MAX:
             found.append(f"{name} has {fds} descriptors, {before_fds} before")
     return found
@@ -223,22 +276,27 @@ async def run(house: House, minutes: float, kills: bool) -> list[str]:
         began = time.monotonic()
         end = began + minutes * 60
         await asyncio.sleep(min(15.0, minutes * 20))
-        start = house.figures()
-        show("start", house, loads)
-        breaking = asyncio.create_task(break_things(house, end, kills))
-        await watch_over(house, loads, end, began)
+        history = [show("start", house, loads)]
+        breaking = asyncio.create_task(break_things(house, loads[0], end, kills))
+        await watch_over(house, loads, end, history)
         await breaking
-        recovered_s = await loads[0].recovered()
     leases = await settled(house)
     show("end", house, loads)
-    print(f"faults: {dict(house.faults)}; served {recovered_s * 1000:.0f} ms after the last")
+    for name, times in sorted(house.recoveries_s.items()):
+        print(
+            f"{name}: {len(times)} times, served again after {median(times) * 1000:.0f} ms,"
+            f" {max(times) * 1000:.0f} at most"
+        )
     for shard, load in zip(SHARDS, loads, strict=True):
-        print(f"{shard}: {load.answers} answers, longest {load.longest_s:.2f} s, {load.errors}")
+        print(
+            f"{shard}: {load.answers} answers, longest {load.longest_s:.2f} s,"
+            f" {silence_s(load):.2f} s without any, {dict(load.errors)}"
+        )
     print(
         f"leases left {leases}; most connections {house.watch.most} of {POOL_MAX}"
         f" in {house.watch.samples} samples"
     )
-    return complaints(house, loads, start, leases)
+    return complaints(house, loads, history, leases)
 
 
 async def soak(minutes: float, kills: bool) -> list[str]:
@@ -269,7 +327,7 @@ async def soak(minutes: float, kills: bool) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak ARGS=...", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--kills", action="store_true", help="also kill -9 workers")
+    parser.add_argument("--kills", action="store_true", help="also kill -9 workers, and restart")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(soak(options.minutes, options.kills))

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -13,15 +14,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
+from gateway.pool.listening import read_notification
 from gateway.protocol import messages
 from gateway.settings.model import Settings
+from tests.certificates import issue
 from tests.conftest import FreshDatabase, Provisioned
 from tests.fleet import Fleet, fleet, until
-from tests.running import Backends, backends, moved
-from tests.wire import Place, Wire
+from tests.running import OBSERVER, Backends, backends, moved
+from tests.wire import Place, Wire, send_cancel
 
 pytestmark = pytest.mark.long
 
@@ -49,6 +53,7 @@ class House:
     one: Fleet
     place: Place
     url: str
+    url_of_database: str
     watch: Backends
     folder: Path
 
@@ -77,7 +82,7 @@ async def house(
     owner = provisioned.owner_on("law")
     with backends(url) as watch:
         async with fleet(settings, tmp_path, options) as one:
-            yield House(one, one.place(owner), one.url(owner), watch, tmp_path)
+            yield House(one, one.place(owner), one.url(owner), url, watch, tmp_path)
 
 
 async def pgbench(house: House, protocol: str) -> asyncio.subprocess.Process:
@@ -188,21 +193,132 @@ async def test_an_open_transaction_ends_where_it_began_and_the_client_then_moves
 
 
 async def test_who_cannot_be_moved_is_served_for_a_while_and_then_told(house: House) -> None:
-    listens, holds = await Wire.logged_in(house.place), await Wire.logged_in(house.place)
-    await listens.query("LISTEN news")
+    holds, keeps = await Wire.logged_in(house.place), await Wire.logged_in(house.place)
     await holds.query("BEGIN")
+    await keeps.query("CREATE TEMP TABLE kept (a int)")
     before = house.one.workers()
     house.one.signal(signal.SIGUSR2)
     await house.one.logged("restarted: 2 new workers serve")
     began = time.monotonic()
-    for wire in (listens, holds):
+    for wire in (holds, keeps):
         assert (await wire.until("E"))[-1].fields["C"] == "57P01"
     assert time.monotonic() - began < TIMEOUT_S + 2
     await until(lambda: not any(one.alive for one in before.values()), 30)
     fresh = await Wire.logged_in(house.place)
     assert await fresh.value("SELECT 'welcome'") == "welcome"
-    for wire in (listens, holds, fresh):
+    for wire in (holds, keeps, fresh):
         await wire.close()
+
+
+async def _say(url: str, said: list[int]) -> None:
+    """Notifications one after the other, past the gateway."""
+    direct = await asyncpg.connect(url, server_settings={"application_name": OBSERVER})
+    try:
+        while True:
+            said.append(len(said))
+            await direct.execute(f"NOTIFY news, '{said[-1]}'")
+            await asyncio.sleep(0.002)
+    finally:
+        await direct.close()
+
+
+async def test_listens_move_along_and_no_notification_is_lost_or_heard_twice(
+    house: House,
+) -> None:
+    """Of many clients, some of which are in transactions now and then."""
+    wires = [await Wire.logged_in(house.place) for _ in range(12)]
+    for wire in wires:
+        await wire.query("LISTEN news")
+    said: list[int] = []
+    speaking = asyncio.create_task(_say(house.url_of_database, said))
+    for _ in range(3):
+        busy = asyncio.gather(*(wire.query("SELECT pg_sleep(0.2)") for wire in wires[:4]))
+        await house.restart()
+        await busy
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
+    for wire in wires:
+        await wire.query("NOTIFY news, 'end'")
+        heard = [read_notification(one.body)[2] for one in wire.seen if one.tag == "A"]
+        notices = [one.fields["M"] for one in wire.seen if one.tag == "N"]
+        assert not notices
+        numbers = [int(payload) for payload in heard if payload != b"end"]
+        assert numbers == said[: len(numbers)]
+        assert len(said) - len(numbers) <= 1, "the last may have been broken off"
+        assert await wire.value("SELECT string_agg(c, ' ') FROM pg_listening_channels() c") == (
+            "news"
+        )
+    assert house.watch.most <= MAX
+    print(f"{len(said)} notifications to {len(wires)} clients through 3 restarts")
+    await wires[0].query("UNLISTEN news")
+    before = len(wires[0].seen)
+    await wires[1].query("NOTIFY news, 'not for the first'")
+    await wires[0].query("SELECT 1")
+    assert "A" not in [one.tag for one in wires[0].seen[before:]]
+    for wire in wires:
+        await wire.close()
+
+
+async def test_old_cancel_keys_work_while_both_generations_run(house: House) -> None:
+    """Of who has moved, and of who has stayed in its transaction."""
+    moved_on, stays = await Wire.logged_in(house.place), await Wire.logged_in(house.place)
+    await stays.query("BEGIN")
+    before = house.one.workers()
+    house.one.signal(signal.SIGUSR2)
+    await house.one.logged("restarted: 2 new workers serve")
+    assert any(one.alive for one in before.values())
+    for wire in (moved_on, stays):
+        wire.send(messages.query("SELECT pg_sleep(30)"))
+        await asyncio.sleep(0.3)
+        for _ in range(4):  # whichever worker it reaches
+            await send_cancel(house.place.host, house.place.port, wire.pid, wire.secret)
+        heard = await wire.until("Z")
+        assert [one.fields["C"] for one in heard if one.tag == "E"] == ["57014"]
+    await stays.query("ROLLBACK")
+    assert await stays.value("SELECT 'moves now'") == "moves now"
+    await until(lambda: not any(one.alive for one in before.values()), 30)
+    for wire in (moved_on, stays):
+        assert await wire.value("SELECT 'goes on'") == "goes on"
+        await wire.close()
+
+
+async def test_tls_clients_end_their_transactions_and_are_then_told(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    """The keys of a TLS session are in the memory of its process."""
+    authority = issue("a test's authority")
+    server = issue("localhost", by=authority, names=("localhost",))
+    cert_file, key_file = server.write(tmp_path, "server")
+    options = {
+        **_QUIET,
+        "listen": {
+            "shutdown_timeout_s": 4,
+            "tls": {"mode": "allow", "certificate_file": cert_file, "key_file": key_file},
+        },
+    }
+    trust = ssl.create_default_context(cadata=authority.certificate_pem.decode())
+    async with fleet(provisioned.settings, tmp_path, options) as one:
+        where = one.place(provisioned.owner_on("law"))
+        wires = []
+        for _ in range(2):
+            wire = await Wire.connect(where.host, where.port)
+            await wire.start_tls(trust, "localhost")
+            assert (await wire.log_in(where))[-1].tag == "Z"
+            wires.append(wire)
+        idle, busy = wires
+        await busy.query("BEGIN")
+        before = one.workers()
+        one.signal(signal.SIGUSR2)
+        await one.logged("restarted: 2 new workers serve")
+        assert await idle.value("SELECT 'served meanwhile'") == "served meanwhile"
+        assert (await idle.until("E"))[-1].fields["C"] == "57P01"
+        assert await busy.value("SELECT 'in its transaction'") == "in its transaction"
+        heard = await busy.query("COMMIT")
+        assert [m.body for m in heard if m.tag == "C"] == [b"COMMIT\0"], "it may end"
+        assert heard[-1].tag == "E" or (await busy.until("E"))[-1].fields["C"] == "57P01"
+        await until(lambda: not any(process.alive for process in before.values()), 10)
+        for wire in wires:
+            await wire.close()
 
 
 def _ready(port: int) -> int:
