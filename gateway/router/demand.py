@@ -7,9 +7,9 @@ rows are joined within one owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.router.statement import (
     Const,
@@ -71,7 +71,7 @@ _CHANGES = frozenset({Verb.UPDATE, Verb.DELETE})
 """Verbs of which a condition of the whole statement holds the rows that are written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keying:
     """How ids are read: their type, the table map and the session's search path.
 
@@ -84,7 +84,7 @@ class Keying:
     trust_assigned: bool = False
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, order=True)
 class ParentKey:
     """A row of a parent table that says whose a statement is: ``Conversation.id = 7``."""
 
@@ -93,7 +93,7 @@ class ParentKey:
     value: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Demand:
     """What one statement, or several together, ask for. Never changed once it is made."""
 
@@ -162,20 +162,20 @@ def _together(one: Demand, other: Demand) -> Place:
 
 
 def demand_of(
-    statement: StatementFacts, keying: Keying, values: Parameters | None, *, pending: bool = False
+    statement: StatementFacts, keying: Keying, values: Parameters | None, pending: bool = False
 ) -> Demand:
     """What one statement asks for; ``values`` are those bound to it, if any.
 
     ``pending``: it is only parsed, and its values are not known yet. Raises Incomplete.
     """
     if statement.prepares is not None:
-        inner = demand_of(statement.prepares[1], keying, None, pending=True)
+        inner = demand_of(statement.prepares[1], keying, None, True)
         return replace(inner, keyed=False, whole=False)
     chosen = _chosen_owner(statement, keying, values) if statement.settings else None
     found = keying.tables.placement(
         statement.reads, statement.writes, statement.lock_clause, keying.path
     )
-    if found.place is Place.ANYWHERE:
+    if found.place is _ANYWHERE:
         return chosen or _without_tables(statement)
     owners, parents, keyed, opaque, whole = _keys(statement.tenant, keying, values)
     demand = Demand(
@@ -191,6 +191,9 @@ def demand_of(
         found.tables,
     )
     return demand if chosen is None else demand + chosen
+
+
+_ANYWHERE: Final = Place.ANYWHERE
 
 
 def demand_of_arguments(
@@ -270,7 +273,7 @@ def _keys(
             continue
         known = _parent(ref, keying)
         if known is None:
-            owners = owners | found if owners else frozenset(found)
+            owners = owners.union(found) if owners else frozenset(found)
         elif told:
             parents |= {ParentKey(known.table, known.column, value) for value in found}
     return owners, _NO_PARENTS if owners else parents, keyed, untold and not holds, whole
@@ -282,10 +285,14 @@ _NO_PARENTS: frozenset[ParentKey] = frozenset()
 
 def _tells(use: Use, null: bool, keying: Keying) -> bool:
     """Whether a key of which all is told says whose rows these are."""
-    if use is Use.READ or use is Use.WRITE:
+    if use is _READ or use is _WRITE:
         return True
     # Nobody can say where a row without an owner belongs, nor whose a row was that is given away.
     return not null and (use is Use.INSERT or keying.trust_assigned)
+
+
+_READ: Final = Use.READ
+_WRITE: Final = Use.WRITE
 
 
 def _parent(ref: TenantRef, keying: Keying) -> Parent | None:
@@ -294,9 +301,16 @@ def _parent(ref: TenantRef, keying: Keying) -> Parent | None:
 
 
 def _read(
-    sources: Iterable[Source], keying: Keying, values: Parameters | None
-) -> tuple[set[str], bool, bool]:
+    sources: tuple[Source, ...], keying: Keying, values: Parameters | None
+) -> tuple[Collection[str], bool, bool]:
     """The ids that sources give, whether all of them can be told, and whether one is NULL."""
+    if len(sources) == 1:  # nearly always: the same in short
+        source = sources[0]
+        try:
+            ids = _READERS[type(source)](source, keying, values)
+        except Unreadable:
+            return (), False, False
+        return ids, True, not ids
     found: set[str] = set()
     told, null = True, False
     for source in sources:

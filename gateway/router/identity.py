@@ -14,7 +14,7 @@ class LoginKind(StrEnum):
     OPERATOR = "operator"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Login:
     """One row of the logins: what a client authenticates as.
 
@@ -34,7 +34,7 @@ class Login:
         return f"Login({self.name!r}, {self.kind.value}, owner={self.owner!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Owner:
     """Where a tenant lives: its industry, and its shard when a placement row says so.
 
@@ -58,7 +58,7 @@ class Scope(StrEnum):
     OWNER = "owner"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grant:
     """Whom a service login may act for. ``value`` is the agency's or owner's id, empty for ALL."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import NoRoute, NotPermitted, UnknownDatabase
 from gateway.router.demand import Demand, ParentKey
-from gateway.router.identity import Grant, Login, LoginKind, Owner
+from gateway.router.identity import Grant, Login, LoginKind, Owner, Scope
 from gateway.router.route import (
     NeedOwner,
     Outcome,
@@ -31,7 +31,7 @@ WAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Said:
     """What was said besides the statement itself; ``source`` tells by which means."""
 
@@ -94,9 +94,10 @@ def route_demand(
 
     ``last`` is where the session's last transaction ran, if any.
     """
-    if demand.place is Place.BOTH:
+    place = demand.place
+    if place is _BOTH:
         return Reject(_in_two_places(demand))
-    keys: AbstractSet[str] = demand.owners
+    keys = demand.owners
     for parent in demand.parents:
         owner_id = known.parent(parent)
         if owner_id is None:
@@ -105,13 +106,17 @@ def route_demand(
             keys = keys | {owner_id}
     if said.owner is not None and keys - {said.owner} and mismatch is KeyMismatch.REFUSE:
         return Reject(foreign_key_value(said.owner, said.source, keys))
-    if demand.place is Place.META:
+    if place is _META:
         return _meta(snapshot, login, demand, keys, known)
     if said.owner is not None:
-        return _there(_of_owners(snapshot, login, {said.owner}, said.source, known), said)
+        return _there(_of_owner(snapshot, login, said.owner, said.source, known), said)
     if keys and not demand.opaque:
         return _there(_of_owners(snapshot, login, keys, "tenant key", known), said)
     return _without_owner(snapshot, login, said, demand, known, last)
+
+
+_BOTH: Final = Place.BOTH
+_META: Final = Place.META
 
 
 def _there(outcome: Outcome, said: Said) -> Outcome:
@@ -151,17 +156,18 @@ def _meta(
 
 def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Reject | None:
     """Whether the login may act for an owner; an owner that a grant to all covers isn't asked."""
-    if known.grants is None:
+    grants = known.grants
+    if grants is None:
         return NeedOwner(owner_id)
-    for grant in known.grants:
-        if grant.covers_all:
+    for grant in grants:
+        if grant.scope is _ALL:
             return None
     if not owner_id:
         return Reject(owner_not_found(owner_id))
     owner = known.owner(owner_id)
     if owner is None:
         return NeedOwner(owner_id)
-    if any(grant.covers(owner) for grant in known.grants):
+    if any(grant.covers(owner) for grant in grants):
         return None
     return Reject(
         NotPermitted(
@@ -171,34 +177,47 @@ def _not_granted(login: Login, owner_id: str, known: Known) -> NeedOwner | Rejec
     )
 
 
+_ALL: Final = Scope.ALL
+
+
+def _of_owner(
+    snapshot: Snapshot, login: Login, owner_id: str, source: str, known: Known
+) -> Outcome:
+    """To the shard on which an owner lives for whom the login may act."""
+    if not owner_id:
+        return Reject(owner_not_found(owner_id))
+    owner = known.owner(owner_id)
+    if owner is None:
+        return NeedOwner(owner_id)
+    refused = _not_granted(login, owner_id, known)
+    if refused is not None:
+        return refused
+    shard = home_of(snapshot, owner)
+    if shard is None:
+        return Reject(outside_topology(owner))
+    reason = f"{source} {owner_id}"
+    return Route(shard, shard.primary, reason, owner_id, owner.epoch, owner.plan)
+
+
 def _of_owners(
     snapshot: Snapshot, login: Login, ids: AbstractSet[str], source: str, known: Known
 ) -> Outcome:
     """To the one shard on which all these owners live."""
-    homes: dict[str, Shard] = {}
-    for owner_id in sorted(ids) if len(ids) > 1 else ids:
-        if not owner_id:
-            return Reject(owner_not_found(owner_id))
-        owner = known.owner(owner_id)
-        if owner is None:
-            return NeedOwner(owner_id)
-        refused = _not_granted(login, owner_id, known)
-        if refused is not None:
-            return refused
-        home = home_of(snapshot, owner)
-        if home is None:
-            return Reject(outside_topology(owner))
-        homes[owner_id] = home
-    (first, shard), *others = homes.items()
+    if len(ids) == 1:
+        (only,) = ids
+        return _of_owner(snapshot, login, only, source, known)
+    routes: dict[str, Route] = {}
+    for owner_id in sorted(ids):
+        outcome = _of_owner(snapshot, login, owner_id, source, known)
+        if not isinstance(outcome, Route):
+            return outcome
+        routes[owner_id] = outcome
+    (first, route), *others = routes.items()
     for owner_id, other in others:
-        if other.name != shard.name:
-            return Reject(_on_two_shards((first, shard), (owner_id, other)))
-    reason = f"{source} {', '.join(homes)}" if len(homes) < 5 else f"{source} of {len(homes)}"
-    if len(homes) > 1:
-        return Route(shard, shard.primary, reason)
-    only = known.owner(first)
-    assert only is not None
-    return Route(shard, shard.primary, reason, first, only.epoch, only.plan)
+        if other.shard.name != route.shard.name:
+            return Reject(_on_two_shards((first, route.shard), (owner_id, other.shard)))
+    reason = f"{source} {', '.join(routes)}" if len(routes) < 5 else f"{source} of {len(routes)}"
+    return Route(route.shard, route.endpoint, reason)
 
 
 def _without_owner(

@@ -18,7 +18,7 @@ _WAYS_TO_NAME_AN_OWNER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """What a client said about where it wants to go, besides who it is."""
 
@@ -28,7 +28,7 @@ class Asked:
     role: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Route:
     """The decision: which endpoint, and the rule that decided. Never changed once it is made."""
 
@@ -83,8 +83,6 @@ def home_of(snapshot: Snapshot, owner: Owner) -> Shard | None:
     if owner.shard is not None:
         placed = snapshot.shards.get(owner.shard)
         return placed if placed is not None and placed.industry == industry.name else None
-    if len(industry.shards) == 1:
-        return industry.shards[0]
     if len(industry.shards) == 1:
         return industry.shards[0]
     return industry.shards[industry.slot_map[slot_of(owner.id)]]

@@ -101,7 +101,7 @@ class Effect(IntFlag):
     """Nobody may be connected to the database that it names: it drops, renames or copies it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Param:
     """The value bound to ``$number``.
 
@@ -112,14 +112,14 @@ class Param:
     cast: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ParamArray:
     """Each element of the array bound to ``$number``."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Const:
     """A constant, as text: ``'7'`` and ``7`` are both ``7``. No canonical form beyond that.
 
@@ -130,7 +130,7 @@ class Const:
     at: int = field(default=-1, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Opaque:
     """A value that can't be told without running the statement: an expression, DEFAULT, NULL."""
 
@@ -149,7 +149,7 @@ class Use(StrEnum):
     ASSIGN = "assign"  # changed rows get this key: SET "userId" = ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TenantRef:
     """The text names values of a tenant column.
 
@@ -183,7 +183,7 @@ class KeyJoin:
     right: tuple[Name | None, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SettingChange:
     """A setting that a statement changes.
 
@@ -208,7 +208,7 @@ class TransactionOptions:
     chain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatementFacts:
     """One statement.
 
@@ -277,7 +277,7 @@ class StatementFacts:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """A whole text: its statements in order. ``known`` is False where it wasn't parsed."""
 

@@ -51,7 +51,7 @@ class Parent:
     column: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placement:
     """Where all the relations of a statement are."""
 
@@ -65,7 +65,7 @@ class Placement:
 _Names = tuple[frozenset[Name], frozenset[Name], bool, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableMap:
     """Every relation that is not listed is an industry's.
 

@@ -17,7 +17,7 @@ class Role(StrEnum):
     REPLICA = "replica"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Endpoint:
     """One PostgreSQL database at one address.
 
@@ -35,7 +35,7 @@ class Endpoint:
         return (self.host, self.port, self.database)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shard:
     """One database holding an industry or part of one: a primary and its replicas.
 
@@ -48,7 +48,7 @@ class Shard:
     replicas: tuple[Endpoint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Industry:
     """A business line; ``slot_map[slot]`` is the index in ``shards`` of each slot's home."""
 
@@ -57,7 +57,7 @@ class Industry:
     slot_map: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """Everything routing reads. ``epoch`` grows by one with each reload."""
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from gateway.errors import NotPermitted
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
-from gateway.router.facts import UNKNOWN_FACTS, Facts, StatementFacts
+from gateway.router.facts import UNKNOWN_FACTS
 from gateway.router.hints import KEYS, SCATTER, SOURCE, hint
 from gateway.router.roaming import SAID_NOTHING, Said
+from gateway.router.statement import Facts, StatementFacts
 from gateway.router.tables import PUBLIC, search_path
 from gateway.session.context import Context
 from gateway.session.holdings import Holdings
@@ -77,7 +78,7 @@ class Demands:
 
     def _of_statement(self, statement: StatementFacts, ask: Ask, keying: Keying) -> Demand:
         if statement.executes is None:
-            return demand_of(statement, keying, ask.values, pending=ask.pending)
+            return demand_of(statement, keying, ask.values, ask.pending)
         inner = self._executed(statement.executes)
         if inner is None:
             return demands.NOTHING  # the server will say that there is none

@@ -13,8 +13,9 @@ from gateway.errors import ProtocolViolation
 from gateway.pool.prepared import Statement
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
-from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
+from gateway.router.facts import UNKNOWN_FACTS, FactsCache
 from gateway.router.sqlparse import TEXT_BYTES_MAX
+from gateway.router.statement import Effect, Facts, Verb
 from gateway.router.values import Parameters
 from gateway.session.outbound import reads_backslashes
 
@@ -28,7 +29,7 @@ _ENDS_READY = b"QFS"
 """A ReadyForQuery is the answer."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Ask:
     """One text that is run, or only parsed (``pending``) and run later."""
 
@@ -38,7 +39,7 @@ class Ask:
     pending: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Unit:
     """Messages up to one that makes the server answer."""
 

