@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -43,7 +44,15 @@ GOALS: Sequence[Goal] = (
     Goal("p99, select-only, 1 and 32 clients", ("select-*-1", "select-*-32"), "p99_ms", 1.15, 0.9),
     Goal("large results and COPY, MB/s", _STREAMS, "mb_per_s", 1.1, 1.3),
     Goal("large results and COPY, CPU per MB", _STREAMS, "cpu_ms_per_mb", 0.7, 0.45),
+    Goal(
+        "TLS to the client, 32 and 100 clients, CPU per transaction",
+        ("tls-*-32", "tls-*-100"),
+        "cpu_s_per_1000",
+        1.4,
+        0.9,
+    ),
     Goal("logins per second with SCRAM", ("logins-*",), "logins_per_s", 0.7, 1.0),
+    Goal("two workers against one", ("workers-*",), "workers_ratio", 1.7, 1.9, absolute=True),
     Goal("memory per idle client, KB", ("idle-*",), "kb_per_client", 12, 5, absolute=True),
     Goal("system calls per transaction", ("syscalls-*",), "syscalls", 1.0, 1.0),
 )
@@ -51,22 +60,31 @@ GOALS: Sequence[Goal] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one goal stands: from the ``best`` of its scenarios to the ``worst``."""
+    """How one goal stands: from the ``best`` of its scenarios to the ``worst``.
+
+    Without a scenario it was not measured.
+    """
 
     goal: Goal
-    best: float
-    worst: float
-    worst_scenario: str
+    best: float = math.nan
+    worst: float = math.nan
+    worst_scenario: str = ""
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.worst_scenario)
 
     @property
     def text(self) -> str:
+        if not self.measured:
+            return "not measured in this run"
         if _reached(self.goal, self.worst, self.goal.aim):
             return "aim met"
         return "met" if _reached(self.goal, self.worst, self.goal.at_least) else "missed"
 
 
 def verdicts(results: Results, target: str) -> Iterator[Verdict]:
-    """Of the goals that were measured."""
+    """Of all goals."""
     for goal in GOALS:
         values: dict[str, float] = {}
         for scenario in results.scenarios():
@@ -78,7 +96,9 @@ def verdicts(results: Results, target: str) -> Iterator[Verdict]:
                 )
                 if value is not None:
                     values[scenario] = value
-        if values:
+        if not values:
+            yield Verdict(goal)
+        else:
             ordered = sorted(values, key=values.__getitem__, reverse=_more_is_better(goal))
             yield Verdict(goal, values[ordered[0]], values[ordered[-1]], ordered[-1])
 

@@ -9,14 +9,14 @@ import shlex
 import signal
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.figures import Transactions, latencies, used
 from benchmarks.measure import Failed, Measured
 from benchmarks.meter import Meter, Use, metered
 from benchmarks.rig import Rig
-from benchmarks.targets import Target
+from benchmarks.targets import Access, Target
 from gateway.demo.process import spawn, stop, tail, wait
 
 WARM_UP_S = 0.5
@@ -36,6 +36,7 @@ class Load:
     protocol: str
     clients: int
     reconnect: bool = False
+    tls: bool = False
 
     def arguments(self) -> list[str]:
         """Besides where to connect and for how long."""
@@ -87,7 +88,8 @@ async def run(rig: Rig, target: Target, load: Load, seconds: float) -> Run:
             meter = None
             if target.pid is not None:
                 meter = await stack.enter_async_context(metered(target.pid))
-            said = await _pgbench(command, target, Path(folder), seconds)
+            access = replace(target.bench(), tls=load.tls)
+            said = await _pgbench(command, access, Path(folder), seconds)
         transactions = _read_logs(Path(folder))
     run = _cut(shlex.join(["pgbench", *timed]), said, transactions, meter)
     if run.seconds < seconds / 2:
@@ -101,10 +103,10 @@ def connect_ms(said: str) -> float | None:
     return float(match[1]) if match else None
 
 
-async def _pgbench(command: list[str], target: Target, folder: Path, seconds: float) -> str:
+async def _pgbench(command: list[str], access: Access, folder: Path, seconds: float) -> str:
     output = folder / "output"
     with output.open("wb") as file:
-        environ = {**os.environ, **target.bench().environ}
+        environ = {**os.environ, **access.environ}
         process = spawn(command, output=file, environ=environ)
         try:
             status = await wait(process, timeout_s=seconds + _GRACE_S)

@@ -45,6 +45,10 @@ _BARS = (
     ("streams-cpu.png", "large results and COPY", "cpu_ms_per_mb"),
     ("tenants.png", "tenants", "per_s"),
     ("tenants-cpu.png", "tenants", "cpu_s_per_1000"),
+    ("tenants-p99.png", "tenants", "p99_ms"),
+    ("noisy.png", "noisy owner", "quiet_p99_ms"),
+    ("split.png", "read/write split", "primary_cpu_s_per_1000"),
+    ("tls-cpu.png", "TLS to the client", "cpu_s_per_1000"),
 )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import asyncpg
 
@@ -67,6 +70,8 @@ is installed here; where that is compiled the interpreted one is measured beside
 
 TARGETS = ("direct", "pgbouncer", *GATEWAYS)
 
+_SEED = 20_26
+
 Report = Callable[[str], None]
 """Takes one line for people."""
 
@@ -87,16 +92,28 @@ class Rig:
     cluster: Cluster
     targets: tuple[Target, ...]
     tenants: tuple[Tenant, ...]
+    ranked: tuple[Tenant, ...]
+    """The same, in the order of how much they ask: owners and shards mixed."""
+    raw: Mapping[str, Any] = field(repr=False)
+    """The gateway's settings, with a password in them."""
+    password: str = field(repr=False)
     pgbench: Program
     strace: Path | None
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """What is missing here, for the report."""
+    _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     @property
     def prepared(self) -> bool:
         """Whether all targets carry prepared statements, so that tenants can use them."""
         return all(target.keeps_prepared for target in self.targets)
+
+    def variant(self, base: str, name: str, changes: Mapping[str, Any]) -> Gateway:
+        """A gateway of its own, like the target ``base`` but for some settings; not started."""
+        settings = {**self.raw, **changes}
+        named = f"{base}-{name}-{next(self._serial)}"
+        return Gateway(named, self.folder, settings, self.password, GATEWAYS[base])
 
     async def in_postgres(self, sql: str, database: str = BENCH_DATABASE) -> None:
         """Runs a statement past every proxy, as the superuser."""
@@ -146,6 +163,9 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
             cluster=cluster,
             targets=chosen,
             tenants=tuple(tenants),
+            ranked=tuple(random.Random(_SEED).sample(tenants, len(tenants))),
+            raw=raw,
+            password=password,
             pgbench=pgbench,
             strace=strace,
             versions=_versions(installation, pgbench, pgbouncer),

@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
+from benchmarks.certificate import write_certificate
 from benchmarks.programs import Program, keeps_prepared
-from benchmarks.tenants import BENCH_DATABASE, ROLE, Tenant, database_of, login_of
+from benchmarks.tenants import BENCH_DATABASE, ROLE, SERVICE, Tenant, database_of, login_of
 from gateway.demo.child import GatewayProcess, choose_ports, start_gateway
 from gateway.demo.postgres import HOST, Cluster, free_port
 from gateway.demo.process import ProcessError, open_log, server_account, spawn, stop, tail
@@ -43,6 +44,7 @@ class Access:
     password: str = field(repr=False)
     database: str
     host: str = HOST
+    tls: bool = False
 
     @property
     def environ(self) -> dict[str, str]:
@@ -53,7 +55,7 @@ class Access:
             "PGUSER": self.user,
             "PGPASSWORD": self.password,
             "PGDATABASE": self.database,
-            "PGSSLMODE": "disable",
+            "PGSSLMODE": "require" if self.tls else "disable",
             "PGGSSENCMODE": "disable",
             "PGCONNECT_TIMEOUT": "20",
         }
@@ -82,6 +84,10 @@ class Target(ABC):
     @abstractmethod
     def tenant(self, tenant: Tenant) -> Access:
         """To the database where a tenant lives, as that tenant where the target knows tenants."""
+
+    def service(self) -> Access | None:
+        """As the web application that acts for every owner; None where nobody knows owners."""
+        return None
 
     async def start(self) -> None:
         """Ready for clients. Raises ProcessError or DemoError."""
@@ -131,6 +137,7 @@ class PgBouncer(Target):
         self._cluster = cluster
         self._password = password
         self._verifier = verifier
+        self._certificate = write_certificate(folder, "pgbouncer", server_account())
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -188,6 +195,9 @@ default_pool_size = {POOL_SIZE}
 max_client_conn = {CLIENTS_MAX}
 log_connections = 0
 log_disconnections = 0
+client_tls_sslmode = allow
+client_tls_cert_file = {self._certificate[0]}
+client_tls_key_file = {self._certificate[1]}
 """ + (f"max_prepared_statements = {STATEMENTS_MAX}\n" if self.keeps_prepared else "")
 
     def _write(self, path: Path, text: str) -> None:
@@ -229,6 +239,7 @@ class Gateway(Target):
         self._settings = settings
         self._password = password
         self._environ = environ
+        self._certificate = write_certificate(folder, name, None)
         self._running = AsyncExitStack()
         self._process: GatewayProcess | None = None
 
@@ -246,12 +257,20 @@ class Gateway(Target):
     def tenant(self, tenant: Tenant) -> Access:
         return Access(self.port, login_of(tenant), self._password, tenant.shard)
 
+    def service(self) -> Access:
+        return Access(self.port, SERVICE, self._password, SERVICE)
+
     async def start(self) -> None:
         config = self._folder / f"{self.name}.yaml"
         config.unlink(missing_ok=True)
         config.touch(0o600)
         ports = choose_ports(0)
-        listen = {"port": ports.client, "max_client_connections": CLIENTS_MAX}
+        certificate, key = self._certificate
+        listen = {
+            "port": ports.client,
+            "max_client_connections": CLIENTS_MAX,
+            "tls": {"certificate_file": str(certificate), "key_file": str(key)},
+        }
         config.write_text(
             yaml.safe_dump({**self._settings, "listen": listen, "http": {"port": ports.http}})
         )

@@ -23,6 +23,9 @@ from gateway.settings.model import INDUSTRIES, Settings
 ROLE = "bench"
 """The database role behind everything, and the login that pgbench uses."""
 
+SERVICE = "app"
+"""The service login: it acts for every owner."""
+
 BENCH_DATABASE = "pgbench"
 META_DATABASE = "bench_meta"
 BENCH_INDUSTRY = "PGBENCH"
@@ -43,6 +46,11 @@ class Tenant:
     id: int
     industry: str
     shard: str
+
+
+def first_lead(tenant: Tenant) -> int:
+    """The lowest id of its leads."""
+    return tenant.id * LEADS_EACH
 
 
 def login_of(tenant: Tenant) -> str:
@@ -74,6 +82,21 @@ def topology(server: str) -> dict[str, Any]:
                 "shards": [{"primary": f"postgresql://{server}/{BENCH_DATABASE}"}],
             },
         },
+    }
+
+
+def with_replica(raw: Mapping[str, Any], port: int) -> dict[str, Any]:
+    """``industries`` of the settings ``raw``, each shard with a replica at another port."""
+
+    def replicated(shard: Mapping[str, str]) -> dict[str, Any]:
+        server, _, database = shard["primary"].rpartition("/")
+        return {**shard, "replicas": [f"{server.rpartition(':')[0]}:{port}/{database}"]}
+
+    return {
+        "industries": {
+            name: {**industry, "shards": [replicated(one) for one in industry["shards"]]}
+            for name, industry in raw["industries"].items()
+        }
     }
 
 
@@ -129,8 +152,11 @@ async def _fill_meta(
 ) -> None:
     bench_id = len(tenants) + 1
     users = [*_users(tenants), (bench_id, "bench@example.com", "bench", BENCH_INDUSTRY)]
-    logins = [(login_of(one), "owner", verifier, str(one.id)) for one in tenants]
+    logins: list[tuple[str, str, str, str | None]] = [
+        (login_of(one), "owner", verifier, str(one.id)) for one in tenants
+    ]
     logins.append((ROLE, "owner", verifier, str(bench_id)))
+    logins.append((SERVICE, "service", verifier, None))
     async with meta.transaction():
         await _copy(meta, "User", ("id", "email", "name", "industry"), users)
         await meta.copy_records_to_table(
@@ -139,6 +165,9 @@ async def _fill_meta(
             columns=("name", "kind", "verifier", "owner_id"),
             records=logins,
             timeout=_COPY_TIMEOUT_S,
+        )
+        await meta.execute(
+            "INSERT INTO gateway.login_grant (login, scope) VALUES ($1, 'all')", SERVICE
         )
     await meta.execute("ANALYZE")
 
@@ -170,7 +199,7 @@ def _leads(tenants: Sequence[Tenant]) -> Iterator[tuple[int, int, str, str, str,
     for one in tenants:
         for number in range(LEADS_EACH):
             yield (
-                one.id * LEADS_EACH + number,
+                first_lead(one) + number,
                 one.id,
                 f"Lead {number} of owner-{one.id}",
                 f"lead-{number}@owner-{one.id}.example.com",

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from benchmarks.measure import Scenario
 from benchmarks.scenarios.idle import IdleClients
+from benchmarks.scenarios.split import Split
 from benchmarks.scenarios.streaming import STREAMS, Streaming
-from benchmarks.scenarios.tenants import ManyTenants, NoisyOwner
-from benchmarks.scenarios.transactions import Logins, Pgbench, SystemCalls
+from benchmarks.scenarios.tenants import ManyTenants, NoisyOwner, ServiceLogin
+from benchmarks.scenarios.transactions import Logins, Pgbench, SystemCalls, Tls
+from benchmarks.scenarios.workers import Workers
 
 PROTOCOLS = ("simple", "extended", "prepared")
+POLICIES = ("primary", "prefer-replica")
 CLIENTS = (1, 8, 32, 100, 500)
 
 
@@ -26,11 +29,18 @@ def full() -> Iterator[Scenario]:
     for what in STREAMS:
         for connections in (1, 8):
             yield Streaming(what, connections)
+    for protocol in PROTOCOLS:
+        for clients in (32, 100):
+            yield Tls("select", protocol, clients)
     yield Logins(8)
     yield IdleClients(1000)
     yield ManyTenants(200)
     yield ManyTenants(1000)
+    yield ServiceLogin(200)
     yield NoisyOwner(quiet=20, noisy=100)
+    for policy in POLICIES:
+        yield Split(policy, 50)
+    yield Workers("prepared", 32)
 
 
 def short() -> Iterator[Scenario]:
@@ -43,7 +53,12 @@ def short() -> Iterator[Scenario]:
         yield SystemCalls(protocol, 32)
     for what in STREAMS:
         yield Streaming(what, 1)
+    yield Tls("select", "prepared", 32)
     yield Logins(8)
     yield IdleClients(1000)
     yield ManyTenants(200)
+    yield ServiceLogin(200)
     yield NoisyOwner(quiet=20, noisy=100)
+    for policy in POLICIES:
+        yield Split(policy, 50)
+    yield Workers("prepared", 32)

@@ -13,6 +13,8 @@ from benchmarks.targets import Target
 
 _NO_PREPARED = "this PgBouncer carries no prepared statements in transaction mode"
 
+_DIRECT_TLS = "PostgreSQL runs without TLS here, as it does behind the proxies"
+
 
 @dataclass(frozen=True, slots=True)
 class Pgbench(Scenario):
@@ -34,6 +36,25 @@ class Pgbench(Scenario):
     def unfit(self, rig: Rig, target: Target) -> str:
         lacking = self.protocol == "prepared" and not target.keeps_prepared
         return _NO_PREPARED if lacking else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls(Pgbench):
+    """The same with TLS between clients and proxy, and none behind it."""
+
+    group: ClassVar[str] = "TLS to the client"
+
+    @property
+    def key(self) -> str:
+        return f"tls-{self.workload}-{self.protocol}-{self.clients}"
+
+    async def measure(self, rig: Rig, target: Target, seconds: float) -> Measured:
+        wanted = pgbench.Load(self.workload, self.protocol, self.clients, tls=True)
+        measured = (await pgbench.run(rig, target, wanted, seconds)).measured()
+        return Measured(measured.figures, f"{measured.command} with PGSSLMODE=require")
+
+    def unfit(self, rig: Rig, target: Target) -> str:
+        return _DIRECT_TLS if target.pid is None else Pgbench.unfit(self, rig, target)
 
 
 @dataclass(frozen=True, slots=True)
