@@ -258,6 +258,8 @@ class Outbound:
                 before = self._without_foreign_sequences(server)
                 if before and facts.effects & Effect.SEQUENCE_READ:
                     self._on_foreign_sequences()
+            if facts.effects & Effect.SETTING and _resets_all(facts):
+                server.stamp = None
             if taints(facts):
                 self._holdings.effects |= Effect.LOAD
                 server.tainted = True
@@ -375,6 +377,11 @@ def _forgets_prepared(facts: Facts) -> bool:
     return bool(facts.effects & _FORGETTING) and any(
         one.effects & _FORGETTING and one.name in _ALL for one in facts.statements
     )
+
+
+def _resets_all(facts: Facts) -> bool:
+    """Whether the gateway's own settings are reset too."""
+    return any("*" in one.setting_names for one in facts.statements)
 
 
 def _changes_schema(facts: Facts) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.errors import NoRoute, TransactionFailed
 from gateway.protocol import messages
+from gateway.protocol.framing import HEADER_BYTES
 from gateway.router.demand import Demand, ParentKey
 from gateway.router.facts import Const, Effect, Facts, StatementFacts, Verb
 from gateway.router.identity import Grant, Login, Owner
@@ -208,7 +209,8 @@ class Roaming:
         if not unit.asks:
             return None
         ask = unit.asks[0]
-        simple = unit.end == _QUERY and ask.facts.single
+        alone = unit.size == HEADER_BYTES + len(ask.text) + 1
+        simple = unit.end == _QUERY and alone and ask.facts.single
         statement = ask.facts.statements[0] if simple else None
         if self.failed:
             return self._answer_failed(statement)

@@ -481,7 +481,7 @@ class Translator:
         before = self._heed_use(server, statement)
         if statement.needs is not None:
             before += self._needed(server, statement)
-        if not missing:
+        if server.unnamed.statement is statement:  # what was put in front may have dropped it
             return before, b""
         undo = _change_unnamed(server, Change(statement))
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))

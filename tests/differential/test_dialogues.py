@@ -12,6 +12,7 @@ from tests.differential.script import (
     close,
     describe,
     execute,
+    function_call,
     parse,
     query,
     run,
@@ -20,7 +21,7 @@ from tests.differential.script import (
 from tests.differential.talk import Part
 from tests.differential.twins import Twins
 
-A, B = 0, 1
+A, B, C = 0, 1, 2
 
 
 def _use(name: str) -> tuple[Part, ...]:
@@ -111,6 +112,21 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         for first in ("SELECT 1", "SELECT v FROM item WHERE id = 2")
         for then in (("SELECT 2",), ("COMMIT",), ("SELECT 2", "COMMIT", "SELECT nextval('seq')"))
     },
+    **{
+        f"{begin} behind a Parse without a Sync": (
+            (A, say(SYNC, parse("a", begin), query(begin), SYNC)),
+            (A, say(describe("S", "a"), query("COMMIT"), SYNC)),
+        )
+        for begin in ("BEGIN", "START TRANSACTION")
+    },
+    "unnamed write on a server that is stamped anew": (
+        (C, say("BEGIN", "SELECT 1")),
+        (B, say(function_call(177, b"40", b"2"))),
+        (A, say(parse("", "UPDATE item SET v = 'new' WHERE id > 3"), SYNC)),
+        (A, say(*_use(""))),
+        (A, say(*_use(""))),
+        (C, say("COMMIT")),
+    ),
     "sequences forgotten and drawn from in one text": (
         (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),
         (B, say("SELECT currval('seq')")),
