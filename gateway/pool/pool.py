@@ -181,6 +181,15 @@ class Pool:
         else:
             self._settle(server, ServerState.BUSY, server.used_at)
 
+    def renew(self, server: ServerConnection, waiter: Waiter, tenant: Tenant = NOBODY) -> None:
+        """Close a server for its past; ``waiter`` is told of the next. Raises PoolExhausted."""
+        server.unlink()
+        if not server.lost and not server.closing:
+            self._close(server)
+        self.core.enqueue(waiter, self._clock(), tenant)
+        self.counters.waits += 1
+        self._open_wanted()
+
     def abandon(self, server: ServerConnection, *, mid_message: bool, sync_due: bool) -> None:
         """The client left without an end: bring the server back to its first state, or close it.
 

@@ -47,7 +47,7 @@ from gateway.session.guest import Guest
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
-from gateway.session.outbound import Outbound
+from gateway.session.outbound import NewProcessNeeded, Outbound
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 
@@ -56,6 +56,9 @@ _log = logging.getLogger(__name__)
 WRITE_HIGH_BYTES = 128 * 1024
 """What may wait to be sent to a slow client before its server is no longer read."""
 
+
+_RENEWALS_MAX = 20
+"""So many servers with a past one client may have renewed; then it takes them as they are."""
 
 _PREFERS_ITS_SERVER = Effect.SEQUENCE_WRITE | Effect.SQL_PREPARE | Effect.SQL_EXECUTE
 
@@ -145,6 +148,8 @@ class ClientSession:
         """The server has not been ready since it is ours."""
         self._refused_epoch: tuple[str | None, int] | None = None
         """The owner and the epoch by which our work was refused last."""
+        self._renewals = 0
+        """How many servers were closed for us since they had a past."""
         self._ready_missed = False
         self._server_full = False
         self._read_paused = False
@@ -338,6 +343,8 @@ class ClientSession:
                     self._relay()
             elif self.phase is Phase.IDLE:
                 self._begin()
+        except NewProcessNeeded:
+            self._renew()
         except GatewayError as error:
             _log.warning("client %d (%s): %s", self.number, self.login.name, error.message)
             self.end(error)
@@ -444,6 +451,8 @@ class ClientSession:
         server.link(self, self.number)
         statements_max = self._context.settings.pool.server_statements_max
         self._outbound.preamble = close_surplus(server, statements_max)
+        unrenewed = self._gate is None and self._renewals < _RENEWALS_MAX
+        self._outbound.renewable = unrenewed and server.turns > 0
         if self._write_paused:
             server.transport.pause_reading()
         assert self._pool is not None
@@ -458,6 +467,20 @@ class ClientSession:
             self._begin_there(server)
         else:
             self._replay(server)
+
+    def _renew(self) -> None:
+        """Have a new connection in place of one on which others have left their traces."""
+        server, pool = self.server, self._pool
+        assert server is not None
+        assert pool is not None
+        self._let_go()
+        self._renewals += 1
+        self._outbound.sync_due = False
+        self.phase = Phase.SEEKING
+        try:
+            pool.renew(server, self, self._allowance.tenant)
+        except GatewayError as error:
+            self._refuse_unit(error)
 
     def _begin_there(self, server: ServerConnection) -> None:
         """The server is as our session left the last one."""

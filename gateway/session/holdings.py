@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.router.facts import Effect, Facts, FactsCache, StatementFacts, Verb
+from gateway.router.facts import Const, Effect, Facts, FactsCache, StatementFacts, Verb
 from gateway.session.state import (
     LASTING,
     Found,
@@ -64,6 +64,21 @@ _KEPT_BY_THE_PROCESS = frozenset(
     }
 )
 """Functions that leave something until their server process ends, or is told by its own client."""
+
+_PLPGSQL_SETTINGS = frozenset(
+    f"plpgsql.{name}"
+    for name in (
+        "variable_conflict",
+        "print_strict_params",
+        "check_asserts",
+        "extra_warnings",
+        "extra_errors",
+    )
+)
+"""Others of its prefix are taken only by a process that has not loaded it yet."""
+
+_TEMPORARY_SCHEMA = "pg_temp"
+_TO_TEMPORARY = (Const(_TEMPORARY_SCHEMA),)
 
 _CHANGES_MEANING = Effect.SETTING | Effect.SETTING_LOCAL | Effect.ROLE | Effect.UNKNOWN
 """A PREPARE in the same transaction may depend on settings that another server won't have."""
@@ -221,6 +236,8 @@ class Holdings:
         self.scope = scope_of(settings)
         self._take_prepared(prepared_before, dict(found.prepared))
         pins = found.pins - {Pin.LISTEN, Pin.SQL_PREPARED}
+        if dict(settings).get("search_path", "").startswith(_TEMPORARY_SCHEMA):
+            pins |= {Pin.TEMPORARY}
         may_mean_other = settings_changed or bool(pins & {Pin.TEMPORARY})
         if effects & Effect.SQL_PREPARE and effects & _CHANGES_MEANING:
             may_mean_other = True
@@ -269,10 +286,34 @@ class Holdings:
 
 def taints(facts: Facts) -> bool:
     """Whether it leaves what DISCARD ALL does not take away: a library, or a function's doing."""
-    if facts.effects & Effect.LOAD:
+    if facts.effects & Effect.LOAD or (facts.effects & Effect.SETTING and _is_reserved(facts)):
         return True
     return bool(facts.effects & Effect.UNKNOWN) and any(
         name in _KEPT_BY_THE_PROCESS for one in facts.statements for _, name in one.functions
+    )
+
+
+def needs_new_process(facts: Facts) -> bool:
+    """Whether it tells what other clients have left in a process: a library, a temporary schema."""
+    if facts.effects & Effect.LOAD:
+        return True
+    return bool(facts.effects & Effect.SETTING) and (_is_reserved(facts) or _goes_to_temp(facts))
+
+
+def _is_reserved(facts: Facts) -> bool:
+    return any(
+        name.startswith("plpgsql.") and name not in _PLPGSQL_SETTINGS
+        for one in facts.statements
+        for name in one.setting_names
+    )
+
+
+def _goes_to_temp(facts: Facts) -> bool:
+    """Whether the session's own temporary schema becomes the current one."""
+    return any(
+        change.name == "search_path" and change.values[:1] == _TO_TEMPORARY
+        for one in facts.statements
+        for change in one.settings
     )
 
 

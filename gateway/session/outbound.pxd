@@ -23,6 +23,7 @@ cdef class Outbound:
     cdef public object guard
     cdef public bytes last_statement
     cdef public bytes preamble
+    cdef public bint renewable
     cdef public bytes rest
     cdef public bint sent
     cdef public Py_ssize_t skip

@@ -15,7 +15,7 @@ from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.replies import Expected
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
-from gateway.session.holdings import Holdings, may_draw, taints
+from gateway.session.holdings import Holdings, may_draw, needs_new_process, taints
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
@@ -52,6 +52,10 @@ class Guard(Protocol):
         """What stands against the values of a Bind."""
 
 
+class NewProcessNeeded(Exception):
+    """A statement tells a process without a past from others; nothing of its unit was sent."""
+
+
 class Outbound:
     """The client's half of one link after the other.
 
@@ -74,6 +78,7 @@ class Outbound:
         "guard",
         "last_statement",
         "preamble",
+        "renewable",
         "rest",
         "sent",
         "skip",
@@ -112,6 +117,8 @@ class Outbound:
         self.guard: Guard | None = None
         self.preamble = b""
         """What is to be sent first, booked already."""
+        self.renewable = False
+        """The server was others' before, and may be given up for a new one."""
         self.rest = b""
         """The beginning of a message that must be whole before it is sent."""
         self.skip = 0
@@ -130,7 +137,7 @@ class Outbound:
         """What the client's next message means depends on an answer, or it was the last one."""
 
     def book(self, server: ServerConnection, data: bytes) -> bytes:
-        """Book a chunk; what to send for it. Raises ProtocolViolation."""
+        """Book a chunk; what to send for it. Raises ProtocolViolation, NewProcessNeeded."""
         if server.replies.doubtful:
             raise ProtocolViolation(
                 "a Sync was sent into a COPY that failed: what follows can't be told apart any more"
@@ -251,6 +258,8 @@ class Outbound:
             self._holdings.schema_changed = True
             server.schema.changes += 1
         if facts.effects or self._holdings.reads_sequences:
+            if self.renewable and needs_new_process(facts) and self._nothing_sent(server):
+                raise NewProcessNeeded
             self._on_facts(facts)
             if facts.effects & Effect.COPY_IN or not facts.known or _forgets_prepared(facts):
                 self._await_executes = True
@@ -274,6 +283,11 @@ class Outbound:
             self._holdings.effects |= Effect.LISTEN
             before += shown
         return stamp + before if stamp else before
+
+    def _nothing_sent(self, server: ServerConnection) -> bool:
+        """Whether this link is at its beginning, and the server not ours by a pin."""
+        owed = server.replies
+        return not (self.sent or self._holdings.pins) and (owed.idle or owed.only_own)
 
     def _stamped(self, server: ServerConnection, stamp: str, facts: Facts) -> bytes:
         """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN.

@@ -98,3 +98,52 @@ async def test_loaded_library_ends_with_its_client(gateway: Gateway) -> None:
             assert used not in [_value(other, "SELECT pg_backend_pid()") for other in others]
 
     await asyncio.to_thread(scenario)
+
+
+def _use_all(gateway: Gateway, sql: str) -> None:
+    """All three servers run it."""
+    with ExitStack() as stack:
+        for connection in [stack.enter_context(_connect(gateway)) for _ in range(3)]:
+            connection.execute("BEGIN")
+            connection.execute(sql.encode())
+
+
+UNKNOWN = "SET plpgsql.no_such_setting = true"
+
+
+@pytest.mark.parametrize("way", ["text", "prepared"])
+async def test_a_library_is_loaded_in_a_process_that_has_not_loaded_it(
+    gateway: Gateway, way: str
+) -> None:
+    """plpgsql refuses an unknown setting of its prefix, or removes it when it is loaded."""
+
+    def scenario() -> None:
+        _use_all(gateway, "DO $$ BEGIN END $$")
+        with _connect(gateway) as one:
+            notices: list[str | None] = []
+            one.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+            one.prepare_threshold = 0 if way == "prepared" else None
+            one.execute(UNKNOWN.encode())
+            with _others_busy(gateway):
+                one.execute("LOAD 'plpgsql'")
+                with pytest.raises(psycopg.errors.InvalidName):
+                    one.execute(UNKNOWN.encode())
+            assert len(notices) == 1
+
+    await asyncio.to_thread(scenario)
+
+
+async def test_who_makes_the_temporary_schema_the_current_one_finds_none(gateway: Gateway) -> None:
+    """Making it is what forbids PREPARE TRANSACTION, so it must not be there from others."""
+
+    def scenario() -> None:
+        _use_all(gateway, "CREATE TEMP TABLE here (n int) ON COMMIT DROP")
+        with _connect(gateway) as one:
+            one.execute("SET search_path TO pg_temp")
+            with _others_busy(gateway):
+                one.execute("BEGIN")
+                assert str(_value(one, "SELECT current_schema()")).startswith("pg_temp")
+                with pytest.raises(psycopg.errors.FeatureNotSupported):
+                    one.execute("PREPARE TRANSACTION 'never'")
+
+    await asyncio.to_thread(scenario)
