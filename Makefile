@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
+PATRONI := .venv-patroni
+PATRONI_STAMP := $(PATRONI)/.installed
 NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 APPS   := tests/apps/node
@@ -11,7 +13,7 @@ APPS_STAMP := $(APPS)/node_modules/.installed
 COMPILED_TESTS := tests/unit/protocol tests/unit/router tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
 
-.PHONY: test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean
+.PHONY: test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -52,6 +54,9 @@ test-jdbc: $(STAMP)       ## pgjdbc, the Java driver, directly and through the g
 test-restart: $(STAMP)    ## ten restarts in a row under pgbench, however long they take
 	@RESTART_LOAD_S=500 $(BIN)/python -m pytest -m '' -s -q --timeout 600 tests/fault/test_restart.py -k ten
 
+test-patroni: $(PATRONI_STAMP) ## a switchover and two failovers of a real Patroni cluster; needs etcd
+	@PATRONI_VENV=$(PATRONI) $(BIN)/python -m tests.patroni
+
 test-differential: $(STAMP) ## random dialogues of several clients, directly and through the gateway
 	@DIFFERENTIAL_EXAMPLES=$${DIFFERENTIAL_EXAMPLES:-2000} \
 	  $(BIN)/python -m pytest tests/differential -q $(ARGS)
@@ -88,6 +93,12 @@ $(BENCH_STAMP): $(STAMP)
 	@GATEWAY_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
+$(PATRONI_STAMP): $(STAMP)
+	@test -x $(PATRONI)/bin/python || $(PYTHON) -m venv $(PATRONI)
+	@$(PATRONI)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'patroni[etcd3]>=4.0' 'psycopg2-binary>=2.9.10'
+	@touch $@
+
 $(NODE_STAMP): $(NODE)/package.json $(STAMP)
 	@cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm install --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -98,4 +109,4 @@ $(APPS_STAMP): $(APPS)/package.json $(APPS)/package-lock.json $(wildcard $(APPS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NODE)/node_modules $(APPS)/node_modules $(APPS)/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info gateway/*/*.so
+	rm -rf $(VENV) $(PATRONI) $(NODE)/node_modules $(APPS)/node_modules $(APPS)/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info gateway/*/*.so

@@ -379,7 +379,7 @@ class Pool:
         """End the clients of every server, and close all servers."""
         for server in self.core.servers(ServerState.BUSY):
             if server.client is not None:
-                server.client.end(error)
+                server.client.server_fenced(error)
         for server in self.core.servers(ServerState.IDLE):
             self._close(server)
 

@@ -48,6 +48,9 @@ class LinkedClient(Protocol):
     def end(self, error: GatewayError) -> None:
         """Tell the client why and close it."""
 
+    def server_fenced(self, error: GatewayError) -> None:
+        """The server is no primary any more: leave it, or tell the client and close it."""
+
     def server_stale(self, *, answered: bool) -> bytes:
         """Its work was refused, for the epoch it is stamped with is over: the error to be told.
 
@@ -88,6 +91,9 @@ class SilentClient:
 
     def end(self, error: GatewayError) -> None:
         pass
+
+    def server_fenced(self, error: GatewayError) -> None:
+        self.end(error)
 
     def server_stale(self, *, answered: bool) -> bytes:
         return b""
@@ -441,11 +447,11 @@ class ServerConnection:
                 self._forward(error, 0, len(error))
                 self._observe(tag, data, pos, following)
             elif tag == _E and head is not None and (head.renamed is not None or head.error):
+                error = _reworded(data[pos + HEADER_BYTES : following], head)
+                self._observe(tag, data, pos, following)  # the client may leave at it
                 self._forward(data, start, pos)
                 start = following
-                error = _reworded(data[pos + HEADER_BYTES : following], head)
                 self._forward(error, 0, len(error))
-                self._observe(tag, data, pos, following)
             else:
                 self._observe(tag, data, pos, following)
             pos = following

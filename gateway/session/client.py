@@ -641,6 +641,9 @@ class ClientSession:
         self._server_full = False
         self._pace()
 
+    def server_fenced(self, error: GatewayError) -> None:
+        self.end(error)
+
     def server_stale(self, *, answered: bool) -> bytes:
         """Our owner has moved: find it anew and send again what did not run, if nothing of it is
         answered; else a true error, after which the application repeats its transaction."""

@@ -240,13 +240,22 @@ class ReadingSession(ClientSession):
     # --- its server dies ---
 
     def server_failed(self, fields: dict[str, str]) -> None:
-        server, pool = self.server, self._pool
         going = fields.get("C") in _SERVER_GOES and fields.get("V", fields.get("S")) == "FATAL"
-        if going and server is not None and pool is not None and self._asks_again(server):
-            server.unlink()
-            pool.unclean(server)
-        else:
+        if not (going and self._asks_elsewhere()):
             super().server_failed(fields)
+
+    def server_fenced(self, error: GatewayError) -> None:
+        if not self._asks_elsewhere():
+            super().server_fenced(error)
+
+    def _asks_elsewhere(self) -> bool:
+        """The same as `_asks_again`, of a server whose connection is there still."""
+        server, pool = self.server, self._pool
+        if server is None or pool is None or not self._asks_again(server):
+            return False
+        server.unlink()
+        pool.unclean(server)
+        return True
 
     def server_lost(self, error: ServerUnavailable) -> None:
         server = self.server

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.admin.metrics import WorkerCollector
+from gateway.errors import ShuttingDown
 from gateway.health.look import Connection
 from gateway.protocol import messages
 from gateway.router.identity import LoginKind
@@ -164,14 +165,17 @@ async def some(locking: Connection, what: str) -> None:
             await locking.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
 
 
+@pytest.mark.parametrize("shape", ["simple", "prepared before"])
 @pytest.mark.parametrize("kind", [LoginKind.OWNER, LoginKind.SERVICE])
 async def test_a_read_is_asked_again_when_its_server_is_ended(
-    house: House, kind: LoginKind
+    house: House, kind: LoginKind, shape: str
 ) -> None:
     """57P01 of a shutdown, in place of an answer."""
     wire = await house.client(kind)
+    wire.send(parse_("known", READ) + SYNC)
+    await wire.until("Z")
     async with locked(house) as locking:
-        wire.send(SHAPES["simple"])
+        wire.send(SHAPES[shape])
         await some(locking, "pg_terminate_backend(pid) OR NULL")
     heard = await wire.until("Z")
     assert rows(heard) == ROWS
@@ -232,6 +236,20 @@ async def test_all_else_gets_the_true_error_at_once(house: House, what: str) -> 
     assert told(heard) == "08006"
     assert heard[-1] is EOF
     assert house.repeated == 0
+
+
+async def test_a_read_on_a_primary_that_is_one_no_more_is_asked_again(house: House) -> None:
+    reading, writing = await house.client(), await house.client()
+    law = house.worker.context.snapshot.shards["law"].primary
+    async with locked(house) as locking:
+        reading.send(SHAPES["simple"])
+        writing.send(messages.query('UPDATE "Thing" SET name = name'))
+        while await locking.fetchval(f"SELECT count(*) {WAITING}") < 2:
+            await locking.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
+        house.worker.context.pools.fence(law, ShuttingDown("it is no primary any more"))
+        assert told(await writing.until("Z")) == "57P01"
+    assert rows(await reading.until("Z")) == ROWS
+    await reading.close()
 
 
 async def test_trap_what_was_told_in_part_is_not_asked_again_nor_torn_rows_filled(

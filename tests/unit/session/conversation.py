@@ -83,6 +83,9 @@ class RecordingClient:
     def end(self, error: GatewayError) -> None:
         self.heard.append(("end", error.message))
 
+    def server_fenced(self, error: GatewayError) -> None:
+        raise AssertionError("there is one primary here")
+
     def server_stale(self, *, answered: bool) -> bytes:
         raise AssertionError("no work is stamped here")
 

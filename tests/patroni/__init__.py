@@ -1,0 +1,1 @@
+"""A run before a real Patroni cluster: `make test-patroni`."""
