@@ -33,6 +33,9 @@ _COPY_DATA = ord("d")
 _FAILED = ord("E")
 _FLUSH = messages.message(b"H")
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
+_FIRST_IN_BATCH = frozenset(
+    [Verb.DISCARD, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED, Verb.UTILITY]
+)
 _SHORT_BYTES = 512
 _DRAWS_ALONE = 16
 """So often a client that has not asked for currval yet draws from sequences on a server that has
@@ -292,9 +295,9 @@ class Outbound:
     def _stamped(self, server: ServerConnection, stamp: str, facts: Facts) -> bytes:
         """Tell the server whose work it is; in a transaction that stays as it was at its BEGIN.
 
-        Not in front of a DISCARD: it writes nothing, and DISCARD ALL must come first in its batch.
+        Not in front of what writes nothing of an owner's and must come first in its batch.
         """
-        if server.status != IDLE or (facts.single and facts.first is Verb.DISCARD):
+        if server.status != IDLE or (facts.single and facts.first in _FIRST_IN_BATCH):
             return b""
         return server.prepare_stamp(stamp)
 

@@ -119,6 +119,14 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for begin in ("BEGIN", "START TRANSACTION")
     },
+    **{
+        f"{text} behind a Parse": (
+            (A, say("SELECT 1")),
+            (A, say(parse("", "SELECT 1"), query(text), SYNC)),
+            (A, say(parse("a", "SELECT 1"), SYNC)),
+        )
+        for text in ("COMMIT PREPARED 'one'", "VACUUM shape", "DISCARD ALL")
+    },
     "unnamed write on a server that is stamped anew": (
         (C, say("BEGIN", "SELECT 1")),
         (B, say(function_call(177, b"40", b"2"))),
