@@ -416,6 +416,8 @@ class Worker:
             await asyncio.sleep(_TICK_S)
             try:
                 self.context.pools.tick()
+                self.context.health.breakers = self.context.pools.breakers()
+                self.context.health.tripped = self.context.pools.tripped()
                 self._follow_primaries()
                 self.context.holds.tick()
                 operations.upkeep(self.context)

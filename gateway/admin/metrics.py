@@ -253,6 +253,11 @@ _POOL_COUNTERS = (
         "Connections that could not be opened.",
         lambda pool: pool.counters.open_failures,
     ),
+    _PoolMetric(
+        "breaker_trips",
+        "Times that connects began to fail.",
+        lambda pool: pool.breaker.trips,
+    ),
     _PoolMetric("lost", "Connections that the server ended.", lambda pool: pool.counters.lost),
     _PoolMetric("cleaned", "Servers cleaned after use.", lambda pool: pool.counters.cleaned),
     _PoolMetric("cancels", "Cancel requests sent on.", lambda pool: pool.counters.cancels),
@@ -303,6 +308,12 @@ _ENDPOINT_METRICS = (
         "serves_reads",
         "1 while a replica may serve reads of owners who have not written lately.",
         lambda one: None if one.reads is None else float(one.reads == USABLE),
+    ),
+    _EndpointMetric(
+        GaugeMetricFamily,
+        "tripped",
+        "1 while connects of the pools there fail, and are tried one at a time.",
+        lambda one: float(one.breaker != "closed"),
     ),
     _EndpointMetric(
         GaugeMetricFamily,

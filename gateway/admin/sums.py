@@ -73,6 +73,7 @@ _RULES: Mapping[str, Callable[[float, float], float]] = {
     "gateway_endpoint_up": max,
     "gateway_endpoint_primary": max,
     "gateway_endpoint_serves_reads": max,
+    "gateway_endpoint_tripped": max,
     "gateway_endpoint_lag_seconds": max,
     "gateway_endpoint_lag_bytes": max,
     "gateway_endpoint_lsn_bytes": max,

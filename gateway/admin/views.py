@@ -247,6 +247,7 @@ HEALTH: View[Watched] = View(
     database=lambda one, now: place_of(one.endpoint),
     role=lambda one, now: one.endpoint.role,
     state=lambda one, now: one.state,
+    breaker=lambda one, now: one.breaker,
     reads=lambda one, now: one.reads,
     lag_ms=lambda one, now: None if one.lag_s is None else int(one.lag_s * 1000),
     lag_bytes=lambda one, now: one.lag_bytes,

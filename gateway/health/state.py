@@ -41,6 +41,8 @@ class Watched:
     reads: str | None
     member: Member | None = None
     """What Patroni says of it."""
+    breaker: str = "closed"
+    """Whether connects of this worker's pools fail: ``open``, or ``half-open`` for a trial."""
 
     @property
     def state(self) -> str:
@@ -62,12 +64,26 @@ class Health:
     process that is. All times are seconds on the machine's monotonic clock.
     """
 
-    __slots__ = ("_logs", "_named", "_rules", "_statuses", "_turn", "drained", "marks")
+    __slots__ = (
+        "_logs",
+        "_named",
+        "_rules",
+        "_statuses",
+        "_turn",
+        "breakers",
+        "drained",
+        "marks",
+        "tripped",
+    )
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
         self.drained: frozenset[Address] = frozenset()
         """Where operators want no new work."""
+        self.breakers: Mapping[Address, str] = {}
+        """Where connects fail: the state of the breaker, for people."""
+        self.tripped: frozenset[Address] = frozenset()
+        """Where connects fail, and none is to be tried now."""
         self._statuses: dict[Address, EndpointStatus] = {}
         self._logs: dict[Address, PrimaryLog] = {}
         self._named: dict[str, Named] = {}
@@ -189,14 +205,15 @@ class Health:
         """Every endpoint of these shards with what is known of it."""
         for shard in shards:
             log = self._logs.get(shard.primary.address)
-            known = Known(self._statuses, log, NEVER, now, self.drained)
+            known = Known(self._statuses, log, NEVER, now, self.drained, self.tripped)
             obstacles = dict(explain(shard, self._rules[shard.industry], known))
             members = self._named.get(shard.name, Named()).members
             for endpoint in (shard.primary, *shard.replicas):
                 status = self._statuses.get(endpoint.address)
                 lag_s, lag_bytes = _lag(status, log)
                 reads, member = obstacles.get(endpoint), members.get(endpoint.address)
-                yield Watched(shard, endpoint, status, lag_s, lag_bytes, reads, member)
+                breaker = self.breakers.get(endpoint.address, "closed")
+                yield Watched(shard, endpoint, status, lag_s, lag_bytes, reads, member, breaker)
 
     def primaries(self, shard: Shard) -> Iterator[tuple[Endpoint, EndpointStatus]]:
         """The endpoints of a shard that say they are primaries; after a failover maybe two."""
@@ -208,7 +225,7 @@ class Health:
     def _known(self, shard: Shard, owner: str, now: float) -> Known:
         log = self._logs.get(shard.primary.address)
         mark = max(self.marks.marked_at(owner), self.marks.marked_at(everybody_of(shard)))
-        return Known(self._statuses, log, mark, now, self.drained)
+        return Known(self._statuses, log, mark, now, self.drained, self.tripped)
 
 
 def everybody_of(shard: Shard) -> str:

@@ -19,7 +19,8 @@ from gateway.errors import (
     PoolExhausted,
     ShuttingDown,
 )
-from gateway.net.connect import send_cancel
+from gateway.net.connect import OutOfDescriptors, send_cancel
+from gateway.pool.breaker import Breaker
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
 from gateway.pool.fairness import NOBODY, Tenant
@@ -123,12 +124,13 @@ class Pool:
         self._outside_wanted = 0
         self._total_told = 0
         """How many connections the purse knows of."""
-        self._failures = 0
+        self.breaker = Breaker(*_pauses_s(limits))
         self.suspended = False
         """No new work comes for now."""
         self._renewed_at = 0.0
         """What was begun to be opened before is out of date."""
-        self._retry_at = 0.0
+        self._away_until = 0.0
+        """Nothing is opened before, whoever waits."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[ServerConnection, float] = {}
         """When to give up on a server that is cleaned or closed, on the clock."""
@@ -305,6 +307,11 @@ class Pool:
         self._ask_for_permits()
         self._permits.report()
 
+    def is_shunned(self, now: float) -> bool:
+        """Whether who may go elsewhere should: connects fail, and nobody is needed for a trial."""
+        breaker = self.breaker
+        return breaker.tripped and (breaker.rests(now) or self.core.opening > 0)
+
     def permits_changed(self) -> None:
         """More may be opened now, or other workers wait for what is here."""
         self._meet_bound()
@@ -317,6 +324,7 @@ class Pool:
         self.core.minimum = 0 if self.suspended else limits.min
         self.core.queue_max = limits.queue_max
         self.core.reserve = limits.operator_reserve
+        self.breaker.min_s, self.breaker.max_s = _pauses_s(limits)
         self._permits.resize(limits.max)
         self._meet_bound()
         self._open_wanted()
@@ -340,7 +348,7 @@ class Pool:
 
     def vacate(self) -> None:
         """Leave the database: what is idle now, the rest as it comes free."""
-        self._retry_at = max(self._retry_at, self._clock() + _VACATED_S)
+        self._away_until = max(self._away_until, self._clock() + _VACATED_S)
         self.reconnect()
 
     def suspend(self, suspended: bool) -> None:
@@ -432,10 +440,10 @@ class Pool:
         self._total_told = self.core.total
 
     def _connects_wanted(self) -> int:
-        wanted = self.core.opens_wanted()
-        if wanted <= 0 or self._clock() < self._retry_at:
+        wanted, now = self.core.opens_wanted(), self._clock()
+        if wanted <= 0 or now < self._away_until:
             return 0
-        return 1 if self._failures else wanted
+        return self.breaker.allows(wanted, self.core.opening, now)
 
     async def _open(self) -> None:
         began = self._clock()
@@ -455,10 +463,9 @@ class Pool:
             server.life_ends_at = 0.0
 
     def _opened(self, server: ServerConnection) -> None:
-        if self._failures:
+        if self.breaker.tripped:
             _log.info("%s: connected again", self.name)
-        self._failures = 0
-        self._retry_at = 0.0
+        self.breaker.succeeded()
         self.counters.opened += 1
         self.greeting = dict(server.parameters)
         server.life_ends_at = server.opened_at + jittered(self.limits.server_lifetime_s, _JITTER)
@@ -475,14 +482,14 @@ class Pool:
     def _open_failed(self, error: ConnectFailed, began: float) -> None:
         self.counters.open_failures += 1
         self.last_error = error.message
-        self._failures += 1
-        pause_ms = min(
-            self.limits.connect_backoff_max_ms,
-            self.limits.connect_backoff_min_ms * 2 ** min(self._failures - 1, 16),
-        )
-        self._retry_at = self._clock() + jittered(pause_ms / 1000, _JITTER)
-        if self._failures == 1:
+        now = self._clock()
+        if isinstance(error, OutOfDescriptors):  # that is ours, and says nothing of the server
+            self._away_until = now + jittered(self.breaker.min_s, _JITTER)
             _log.error("%s: %s", self.name, error.message)
+        else:
+            if not self.breaker.tripped:
+                _log.error("%s: %s", self.name, error.message)
+            self.breaker.failed(began, now)
         if not self.core.live and not self.core.opening:
             self._refuse_those_before(began, error)
         self._open_wanted()
@@ -578,7 +585,7 @@ class Pool:
     def _refuse_overdue(self, now: float) -> None:
         for waiter, wait_s in self.core.fair.expired(self.limits.queue_timeout_ms / 1000, now):
             self.counters.timeouts += 1
-            cause = f" Last error: {self.last_error}" if self._failures else ""
+            cause = f" Last error: {self.last_error}" if self.breaker.tripped else ""
             waiter.refused(
                 PoolExhausted(
                     f"no database connection came free in {wait_s:g} s.{cause}",
@@ -628,6 +635,11 @@ class Pool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _pauses_s(limits: PoolSettings) -> tuple[float, float]:
+    """The shortest and the longest pause between connects that fail."""
+    return limits.connect_backoff_min_ms / 1000, limits.connect_backoff_max_ms / 1000
 
 
 def _idle_too_long(limit_s: float) -> IdleInTransaction:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.net.tls import ClientContexts
+from gateway.pool.breaker import State
 from gateway.pool.listening import Listening
 from gateway.pool.login import Opening, open_connection
 from gateway.pool.permits import OpenPurse, PoolKey, Purse, alone
@@ -74,6 +75,19 @@ class Pools:
         """Whether the pools of an endpoint can take many more who wait for a server."""
         address = endpoint.address
         return all(pool.has_room for key, pool in self._pools.items() if key[0] == address)
+
+    def breakers(self) -> dict[tuple[str, int, str], State]:
+        """The worst state of the pools of each address where one is not closed."""
+        found: dict[tuple[str, int, str], State] = {}
+        for (address, _), pool in self._pools.items():
+            if pool.breaker.tripped and found.get(address) is not State.OPEN:
+                found[address] = pool.breaker.state
+        return found
+
+    def tripped(self) -> frozenset[tuple[str, int, str]]:
+        """Addresses where connects fail: the next trial is under way, or not due yet."""
+        now = self._clock()
+        return frozenset(key[0] for key, pool in self._pools.items() if pool.is_shunned(now))
 
     def suspend(self, addresses: frozenset[tuple[str, int, str]]) -> None:
         """These addresses get no new work for now, all others do."""

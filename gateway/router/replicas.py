@@ -8,7 +8,7 @@ be served by replicas of which the second is further behind than the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -46,6 +46,7 @@ class Obstacle(Enum):
     WRITE_NOT_REPLAYED = auto()
     LAG_TIME = auto()
     LAG_BYTES = auto()
+    TRIPPED = auto()
 
 
 class Floor(NamedTuple):
@@ -70,12 +71,15 @@ class Known:
     now: float
     drained: frozenset[Address] = frozenset()
     """Where operators want no new work."""
+    tripped: Container[Address] = ()
+    """Where the last connect has failed."""
 
 
 BY_POLICY = "reads go to the primary by policy"
 NO_REPLICAS = "the shard has no replicas"
 FALLBACK = "no replica may serve this read now"
 USABLE = "usable"
+LAST_LEFT = "no other replica is left, though connects to it fail"
 LEAST_BUSY = "the usable replica with the fewest outstanding requests"
 
 _HINT = "Try again, or let such reads go to the primary with reads.policy: prefer-replica."
@@ -103,6 +107,13 @@ def choose(
     if usable:
         return Choice(_least_busy(usable, outstanding, turn), LEAST_BUSY)
     if policy is ReadPolicy.REPLICA_ONLY:
+        left = [
+            replica
+            for replica in shard.replicas
+            if obstacle(replica, rules, known, floor) is Obstacle.TRIPPED
+        ]
+        if left:  # the last ones are never given up
+            return Choice(_least_busy(left, outstanding, turn), LAST_LEFT)
         raise _none_usable(shard, rules, known)
     return Choice(shard.primary, FALLBACK if shard.replicas else NO_REPLICAS)
 
@@ -138,7 +149,8 @@ def obstacle(replica: Endpoint, rules: Reads, known: Known, floor: Floor | None)
     found = _unfit(status, known.now) or _elsewhere(status, known.primary_log)
     if found is not None or status.lsn is None or floor is None:
         return found
-    return _behind(status.lsn, floor) or _cut_off(status, rules, known)
+    found = _behind(status.lsn, floor) or _cut_off(status, rules, known)
+    return Obstacle.TRIPPED if found is None and replica.address in known.tripped else found
 
 
 def _unfit(status: EndpointStatus, now: float) -> Obstacle | None:
@@ -226,6 +238,7 @@ _WORDS = {
     Obstacle.WRITE_NOT_REPLAYED: "has not replayed the owner's last write",
     Obstacle.LAG_TIME: "is too far behind",
     Obstacle.LAG_BYTES: "is too far behind",
+    Obstacle.TRIPPED: "answers the gateway's looks, but connects to it fail",
 }
 
 

@@ -12,6 +12,7 @@ from gateway.router.positions import Address, EndpointStatus, PrimaryLog
 from gateway.router.replicas import (
     BY_POLICY,
     FALLBACK,
+    LAST_LEFT,
     LEAST_BUSY,
     NO_REPLICAS,
     USABLE,
@@ -173,3 +174,22 @@ def test_replica_only_is_an_error_with_every_reason() -> None:
     with pytest.raises(NoUsableReplica, match="law"):
         choose(ALONE, RULES, ONLY, what, idle, 0)
     assert choose(SHARD, RULES, ONLY, ALL, idle, 0).endpoint in SHARD.replicas
+
+
+def test_trap_a_tripped_replica_is_left_out_but_never_all_of_them() -> None:
+    tripped = replace(ALL, tripped={ONE.address, THREE.address})
+    assert {chosen(tripped, turn) for turn in range(6)} == {TWO}
+    words = dict(explain(SHARD, RULES, tripped))
+    assert words[ONE] == "answers the gateway's looks, but connects to it fail"
+    assert words[TWO] == USABLE
+    none = replace(ALL, tripped={ONE.address, TWO.address, THREE.address})
+    assert choose(SHARD, RULES, PREFER, none, idle, 0) == Choice(PRIMARY, FALLBACK)
+    last = [choose(SHARD, RULES, ONLY, none, idle, turn) for turn in range(3)]
+    assert {one.endpoint for one in last} == {ONE, TWO, THREE}
+    assert {one.reason for one in last} == {LAST_LEFT}
+
+
+def test_a_replica_that_is_too_far_behind_is_not_taken_because_others_are_tripped() -> None:
+    behind = known(standby(ONE), standby(TWO, lsn=10))
+    tripped = replace(behind, tripped={ONE.address, TWO.address})
+    assert choose(SHARD, RULES, ONLY, tripped, idle, 0).endpoint is ONE
