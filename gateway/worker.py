@@ -20,12 +20,13 @@ from gateway.admin.pages import WorkerPages
 from gateway.admin.views import Views
 from gateway.clock import monotonic
 from gateway.directory.directory import Directory
+from gateway.directory.invalidation import Kind
 from gateway.directory.two_phase_log import TwoPhaseLog
 from gateway.directory.two_phase_resolver import Resolver, keep_resolving
 from gateway.errors import NotPermitted, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.prober import Prober
-from gateway.health.state import Health
+from gateway.health.state import Health, everybody_of
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.permits import alone
@@ -139,6 +140,7 @@ class Worker:
             pauses=Pauses(settings.pause, monotonic, self._has_room),
         )
         self.context.directory.cancels.serve(self.cancel_here)
+        self.context.directory.subscribe(self._mark_moved)
         self._two_phase_log = log
         self._prober = Prober(self.context.health, monotonic)
         self.context.pools.on_vacate = self._vacate_elsewhere
@@ -389,6 +391,15 @@ class Worker:
         if (under_way := session.cancel()) is not None:
             await asyncio.wait([under_way])
         return True
+
+    def _mark_moved(self, kind: Kind, key: str) -> None:
+        """Who lives elsewhere now finds there what was copied, which replicas may not have yet."""
+        now, marks = self.context.clock(), self.context.health.marks
+        if kind is Kind.OWNER:
+            marks.mark(key, now)
+        elif kind is Kind.ALL:
+            for shard in self.context.snapshot.shards.values():
+                marks.mark(everybody_of(shard), now)
 
     def _vacate_elsewhere(self, database: str) -> None:
         """Our pools leave a database that somebody wants to drop: so do our probes, and others."""

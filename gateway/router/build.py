@@ -56,6 +56,7 @@ def build_tables(settings: Routing) -> TableMap:
     return TableMap(
         meta=frozenset(map(named, settings.meta_tables)),
         shared=frozenset(map(named, settings.shared_tables)),
+        open=frozenset(map(named, settings.open_meta_tables)),
         views={named(view): tuple(map(named, of)) for view, of in settings.views.items()},
         parents=parents,
     )

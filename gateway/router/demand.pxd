@@ -30,9 +30,10 @@ cdef class Demand:
     cdef public bint pending
     cdef public bint at_home
     cdef public bint only_shared
+    cdef public bint loose
     cdef public frozenset tables
 
-@cython.locals(chosen=Demand, demand=Demand, found=Placement)
+@cython.locals(chosen=Demand, demand=Demand, found=Placement, held=bint)
 cpdef demand_of(StatementFacts statement, Keying keying, Parameters values, bint pending=*)
 
 @cython.locals(ref=TenantRef, keyed=bint, whole=bint, holds=bint, untold=bint)

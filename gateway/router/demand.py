@@ -34,8 +34,9 @@ _CLIENTS = frozenset((OWNER_SETTING, "gateway.industry", "gateway.role"))
 _AT_HOME = Effect.LISTEN | Effect.UNLISTEN | Effect.NOTIFY | Effect.ADVISORY_LOCK
 """What sessions share with each other only when all of them do it in one database."""
 
-_ELSEWHERE_TOLD = Effect.UNKNOWN | Effect.LARGE_OBJECT
-"""What it touches is not in the text: large objects are numbers, alike in all databases."""
+_ELSEWHERE_TOLD = Effect.UNKNOWN | Effect.LARGE_OBJECT | Effect.SEQUENCE_WRITE
+"""What it touches is not in the text: large objects are numbers, alike in all databases, and a
+sequence may be named by a value."""
 
 _READ_UNNAMED = frozenset(
     f"{what}_to_xml{also}"
@@ -115,6 +116,8 @@ class Demand:
     """LISTEN, NOTIFY and advisory locks: all sessions meet in one database."""
     only_shared: bool = False
     """It reads only tables that the industries' databases have their part of too."""
+    loose: bool = False
+    """It uses rows of meta tables that no key holds, and that may be anybody's."""
     tables: frozenset[str] = frozenset()
     """What it touches, for errors."""
 
@@ -139,6 +142,7 @@ class Demand:
             self.pending and other.pending,
             self.at_home or other.at_home,
             self.only_shared and other.only_shared,
+            self.loose or other.loose,
             self.tables | other.tables,
         )
 
@@ -178,22 +182,26 @@ def demand_of(
     if found.place is _ANYWHERE:
         return chosen or _without_tables(statement)
     owners, parents, keyed, opaque, whole = _keys(statement.tenant, keying, values)
+    whole = whole and len(statement.writes) <= (statement.verb in _CHANGES)
+    held = whole or (not opaque and (bool(owners) or bool(parents)))
     demand = Demand(
         found.place,
         owners,
         parents,
         keyed,
         opaque,
-        whole and len(statement.writes) <= (statement.verb in _CHANGES),
+        whole,
         pending,
         False,
         found.only_shared,
+        not (held or pending or found.open or found.place is not _META),
         found.tables,
     )
     return demand if chosen is None else demand + chosen
 
 
 _ANYWHERE: Final = Place.ANYWHERE
+_META: Final = Place.META
 
 
 def demand_of_arguments(

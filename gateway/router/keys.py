@@ -61,7 +61,7 @@ Derived = tuple[list[str], Tree]
 class Scope:
     """What names mean at one place: relations by alias (None: no table), and the CTEs in sight."""
 
-    __slots__ = ("ctes", "derived", "outer", "relations", "target")
+    __slots__ = ("ctes", "derived", "given", "given_in_ctes", "outer", "relations", "target")
 
     def __init__(self, ctes: dict[str, Derived | None], outer: Scope | None) -> None:
         self.ctes = ctes
@@ -70,6 +70,10 @@ class Scope:
         self.relations: dict[str, Name | None] = {}
         self.derived: dict[str, Derived] = {}
         """By alias."""
+        self.given: dict[str, frozenset[str]] = {}
+        """By alias, columns that only are given a tenant column's name: ``id AS "userId"``."""
+        self.given_in_ctes: dict[str, frozenset[str]] = {} if outer is None else outer.given_in_ctes
+        """The same by the CTE's name."""
         self.target: str | None = None
         """Alias of the relation that the statement changes."""
 
@@ -225,9 +229,46 @@ class Keys:
         if alias is not None and alias not in scope.relations:
             certain = False  # of an outer query, to which this is one of many conditions
         name = column["ColumnRef"]["fields"][-1]["String"]["sval"]
-        if (table, name) in self.columns:
+        if (table, name) in self.columns and not self.is_given(column, name, scope):
             use = Use.WRITE if target else Use.READ
             self.mentions.append(Mention(scope, alias, table, name, sources, use, certain))
+
+    def is_given(self, column: Tree, name: str, scope: Scope) -> bool:
+        """Whether a column is no table's, and only called as a tenant column is."""
+        fields = column["ColumnRef"]["fields"]
+        alias = fields[-2]["String"]["sval"] if len(fields) > 1 else None
+        at: Scope | None = scope
+        while at is not None:
+            if at.given or at.derived:
+                chosen = at.relations if alias is None else (alias,)
+                if any(name in at.given.get(one, ()) for one in chosen):
+                    return True
+            if at.relations and (alias is None or alias in at.relations):
+                break
+            at = at.outer
+        return bool(self.derived(column, scope))
+
+    def given_by(
+        self, query: Tree | None, inner: Scope | None, columns: Iterable[Tree]
+    ) -> frozenset[str]:
+        """Tenant columns' names that a query gives to other columns, or that stand in ``columns``,
+        behind an alias."""
+        names = self.columns.names
+        given = {one["String"]["sval"] for one in columns} & names
+        while query is not None and query.get("op", "SETOP_NONE") != "SETOP_NONE":
+            query, inner = query["larg"], None
+        for target in query.get("targetList", ()) if query is not None else ():
+            body = target["ResTarget"]
+            value = body.get("val", {})
+            column = column_name(value)
+            name = body.get("name", column)
+            if name in names and (
+                column != name or (inner is not None and self.is_given(value, name, inner))
+            ):
+                given.add(name)
+            elif name is None and "ColumnRef" in value and inner is not None:
+                given.update(*inner.given.values())
+        return frozenset(given)
 
     def place(self, column: Tree, scope: Scope) -> tuple[str | None, Name | None, bool]:
         """Where a column is: alias, table, and whether that is the relation being changed."""

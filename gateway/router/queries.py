@@ -20,6 +20,7 @@ from gateway.router.sqltree import (
     is_equal,
     is_temporary,
     is_true_constant,
+    named_relation,
     names,
     qualified_name,
     relation_name,
@@ -44,6 +45,7 @@ _TEMP: Final = int(Effect.TEMP)
 _CURSOR: Final = int(Effect.CURSOR)
 _SETTING: Final = int(Effect.SETTING)
 _SETTING_LOCAL: Final = int(Effect.SETTING_LOCAL)
+_SEQUENCE_WRITE: Final = int(Effect.SEQUENCE_WRITE)
 _ROLE: Final = int(Effect.ROLE)
 _EFFECTS: Final = {name: int(effect) for name, effect in EFFECTS.items()}
 
@@ -190,9 +192,11 @@ class Extractor:
             scope.ctes.update(dict.fromkeys([cte["ctename"] for cte in ctes]))
         for cte in ctes:
             query = cte["ctequery"]
-            self.query(query, scope)
-            rows = rows_of(query.get("SelectStmt"), cte.get("aliascolnames", []))
-            scope.ctes[cte["ctename"]] = rows
+            inner, columns = self.query(query, scope), cte.get("aliascolnames", [])
+            scope.ctes[cte["ctename"]] = rows_of(query.get("SelectStmt"), columns)
+            given = self.keys.given_by(query.get("SelectStmt"), inner, columns)
+            if given:
+                scope.given_in_ctes = {**scope.given_in_ctes, cte["ctename"]: given}
 
     def into(self, body: Tree) -> None:
         self.creates(body["rel"], body.get("onCommit"))
@@ -216,10 +220,15 @@ class Extractor:
             scope.relations[alias] = None
             if (rows := scope.ctes[name]) is not None:
                 scope.derived[alias] = rows
+            if (given := scope.given_in_ctes.get(name)) is not None:
+                scope.given[alias] = given
         else:
             table = (body.get("schemaname"), name)
             self.reads.add(table)
             scope.relations[alias] = table
+        if "alias" in body and "colnames" in body["alias"]:
+            given = self.keys.given_by(None, None, body["alias"]["colnames"])
+            scope.given[alias] = scope.given.get(alias, given) | given
 
     def join(self, body: Tree, scope: Scope) -> None:
         before, mentioned = len(scope.relations), len(self.keys.mentions)
@@ -243,15 +252,25 @@ class Extractor:
                 self.keys.only_certain_of(bound, first, scope)
                 self.keys.aside(first)
         if "alias" in body:
-            scope.relations[body["alias"]["aliasname"]] = None
+            name = body["alias"]["aliasname"]
+            inside = [scope.given[one] for one in (*left, *right) if one in scope.given]
+            given = self.keys.given_by(None, None, body["alias"].get("colnames", ()))
+            scope.relations[name] = None
+            scope.given[name] = given.union(*inside)
 
     def subselect(self, body: Tree, scope: Scope) -> None:
-        self.query(body["subquery"], scope)
-        self.derived(body, scope, body["subquery"].get("SelectStmt"))
+        inner, query = self.query(body["subquery"], scope), body["subquery"].get("SelectStmt")
+        self.derived(body, scope, query)
+        alias = body.get("alias", {})
+        given = self.keys.given_by(query, inner, alias.get("colnames", ()))
+        if given:
+            scope.given[alias.get("aliasname", "")] = given
 
     def range_function(self, body: Tree, scope: Scope) -> None:
         self.children(body, scope)
         self.derived(body, scope, called_function(body))
+        alias = body.get("alias", {})
+        scope.given[alias.get("aliasname", "")] = self.keys.columns.names
 
     def table_sample(self, body: Tree, scope: Scope) -> None:
         self.from_item(body["relation"], scope)
@@ -304,6 +323,15 @@ class Extractor:
             self.set_config(body.get("args", []))
         else:
             self.effects |= effect
+            if effect == _SEQUENCE_WRITE and "args" in body:
+                self.sequence(body["args"][0])
+
+    def sequence(self, argument: Tree) -> None:
+        """``nextval('"Lead_id_seq"')`` uses what the constant names."""
+        self.literal = True
+        name = named_relation(argument)
+        if name is not None:
+            self.reads.add(name)
 
     def call_unknown(self, name: Name) -> None:
         written = name[1] if name[0] is None else f"{name[0]}.{name[1]}"
@@ -423,7 +451,11 @@ class Extractor:
             conflict = body["onConflictClause"]
             scope.relations["excluded"] = table
             self.assigned(conflict.get("targetList", ()), table, scope)
-            rest = {key: value for key, value in conflict.items() if key != "targetList"}
+            first = len(self.keys.mentions)
+            if "whereClause" in conflict:
+                self.condition(conflict["whereClause"], scope)
+            self.keys.aside(first)
+            rest = {key: conflict[key] for key in conflict.keys() - {"targetList", "whereClause"}}
             self.children(rest, scope)
             del scope.relations["excluded"]
         self.returning(body, scope)
@@ -462,12 +494,20 @@ class Extractor:
         self.check_fields(body, _MERGE_FIELDS)
         scope = self.changed(body, outer)
         table = relation_name(body["relation"])
+        before = len(self.keys.mentions)
         self.from_item(body["sourceRelation"], scope)
         first = len(self.keys.mentions)
         self.condition(body["joinCondition"], scope)
         # Source rows without a match are used too.
-        self.keys.only_certain_of([scope.target or ""], first, scope)
-        for item in body["mergeWhenClauses"]:
+        clauses = body["mergeWhenClauses"]
+        unmatched = any(
+            one["MergeWhenClause"].get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE"
+            for one in clauses
+        )  # that is rows which neither the condition nor the source holds
+        self.keys.only_certain_of([] if unmatched else [scope.target or ""], first, scope)
+        if unmatched:
+            self.keys.aside(before)
+        for item in clauses:
             self.merge_when(item["MergeWhenClause"], table, scope)
         self.returning(body, scope)
 
@@ -485,7 +525,9 @@ class Extractor:
 
     def returning(self, body: Tree, scope: Scope) -> None:
         if "returningClause" in body:
+            first = len(self.keys.mentions)
             self.nodes(body["returningClause"].get("exprs", ()), scope)
+            self.keys.aside(first)
 
     def check_fields(self, body: Tree, known: frozenset[str]) -> None:
         """A clause that a later PostgreSQL may bring is not understood."""

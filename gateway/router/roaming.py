@@ -29,6 +29,10 @@ WAYS = (
     "Say it in the statement (\"userId\" = $1), in a comment (/* owner='<id>' */), with SET LOCAL"
     " gateway.owner or SET gateway.owner, or at startup with options='-c gateway.owner=<id>'."
 )
+_WAYS_BY_ID = (
+    f"{WAYS} In a transaction whose place is known it may follow; rows that are addressed by their"
+    " own id alone need routing.parents (Lead.id: Lead.id)."
+)
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,19 @@ def _need(key: ParentKey, demand: Demand, known: Known) -> NeedParent:
 def _meta(
     snapshot: Snapshot, login: Login, demand: Demand, keys: AbstractSet[str], known: Known
 ) -> Outcome:
-    """Only meta tables; a key in them must be one that the login may act for."""
+    """Only meta tables; a key in them must be one that the login may act for.
+
+    Everybody's rows lie in them together: a login that acts for some owners only needs a key.
+    """
     for owner_id in sorted(keys):
         refused = _not_granted(login, owner_id, known)
         if refused is not None:
             return refused
+    if demand.loose:
+        if known.grants is None:
+            return NeedOwner("")
+        if not any(grant.covers_all for grant in known.grants):
+            return Reject(_everybodys(login, demand))
     return Route(snapshot.meta, snapshot.meta.primary, "only meta tables")
 
 
@@ -288,6 +300,15 @@ def _first(snapshot: Snapshot) -> Shard:
     return next(iter(snapshot.industries.values())).shards[0]
 
 
+def _everybodys(login: Login, demand: Demand) -> NotPermitted:
+    return NotPermitted(
+        f'service login "{login.name}" acts for some owners only, and no key says whose rows of'
+        f" {_tables(demand)} the statement uses",
+        hint='Say it in the statement ("userId" = $1), whatever else was said. Tables that such'
+        " logins may use without a key are named in routing.open_meta_tables.",
+    )
+
+
 def _in_two_places(demand: Demand) -> NoRoute:
     return NoRoute(
         f"tables of the meta database and of an industry are used together: {_tables(demand)}",
@@ -308,7 +329,7 @@ def _says_nothing(demand: Demand) -> NoRoute:
     why = _why_nothing(demand)
     return NoRoute(
         f"nothing says whose the statement is{f' ({tables})' if tables else ''}{why}",
-        hint=WAYS,
+        hint=WAYS if demand.keyed else _WAYS_BY_ID,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from gateway.router.sqlparse import Tree
@@ -69,6 +70,22 @@ def elements(tree: Tree) -> list[Tree]:
     """The elements of a row, or a plain expression by itself."""
     row = tree.get("RowExpr")
     return [tree] if row is None else row.get("args", [])
+
+
+def named_relation(tree: Tree) -> Name | None:
+    """What ``'crm."Lead_id_seq"'`` or ``'lead_id_seq'::regclass`` names; None of anything else."""
+    while "TypeCast" in tree:
+        tree = tree["TypeCast"]["arg"]
+    text = tree.get("A_Const", {}).get("sval", {}).get("sval", "")
+    parts = [quoted.replace('""', '"') or plain.lower() for quoted, plain in _PARTS.findall(text)]
+    if not 1 <= len(parts) <= 3 or not _RELATION.fullmatch(text):
+        return None
+    return (parts[-2] if len(parts) > 1 else None, parts[-1])
+
+
+_PART: Final = r'(?:"((?:[^"]|"")+)"|([^\W\d][\w$]*))'
+_PARTS: Final = re.compile(_PART)
+_RELATION: Final = re.compile(rf"\s*{_PART}(?:\.{_PART})*\s*")
 
 
 def is_equal(body: Tree, field: str) -> bool:

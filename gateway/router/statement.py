@@ -219,7 +219,7 @@ class StatementFacts:
     verb: Verb
     effects: Effect = Effect.NONE
     reads: frozenset[Name] = frozenset()
-    """Tables and views read. Not the names of CTEs."""
+    """Tables and views read, and sequences that ``nextval('...')`` names. Not the names of CTEs."""
     writes: frozenset[Name] = frozenset()
     """Tables and views changed, created, altered or dropped."""
     read_only: bool = False

@@ -6,12 +6,14 @@ cimport cython
 cdef class Placement:
     cdef readonly object place
     cdef readonly bint only_shared
+    cdef readonly bint open
     cdef readonly frozenset tables
 
 @cython.final
 cdef class TableMap:
     cdef readonly frozenset meta
     cdef readonly frozenset shared
+    cdef readonly frozenset open
     cdef readonly object views
     cdef readonly object parents
     cdef readonly dict _known

@@ -13,6 +13,7 @@ PUBLIC: tuple[str, ...] = ("public",)
 
 _SYSTEM_SCHEMAS = frozenset(("pg_catalog", "information_schema", "pg_toast"))
 _STATISTICS = "pg_stat"
+_SEQUENCE = "_seq"
 _NAMES = (
     "aggregate aios am amop amproc attrdef attribute auth_members authid "
     "available_extension_versions available_extensions backend_memory_contexts cast class "
@@ -58,6 +59,8 @@ class Placement:
     place: Place
     only_shared: bool = False
     """It reads nothing but tables that the industries' databases have their part of too."""
+    open: bool = False
+    """They are all the meta database's, and hold nothing that is one owner's alone."""
     tables: frozenset[str] = frozenset()
     """The relations, as errors show them."""
 
@@ -70,11 +73,13 @@ class TableMap:
     """Every relation that is not listed is an industry's.
 
     ``shared`` are meta tables of which each industry's database has the subset that joins need;
+    ``open`` are meta tables that service logins which act for some owners may use without a key;
     ``views`` stand for the relations they read; ``parents`` are by (table, column).
     """
 
     meta: frozenset[tuple[str, str]] = frozenset()
     shared: frozenset[tuple[str, str]] = frozenset()
+    open: frozenset[tuple[str, str]] = frozenset()
     views: Mapping[tuple[str, str], tuple[Name, ...]] = field(default_factory=dict)
     parents: Mapping[tuple[str, str], Parent] = field(default_factory=dict)
     _known: dict[_Names, Placement] = field(default_factory=dict, compare=False, repr=False)
@@ -113,7 +118,8 @@ class TableMap:
         shared = {name for name in meta if self.is_shared(name, path)}
         reads_its_part = shared == meta and not self.expanded(writes, path) & meta
         if len(meta) == len(relations):
-            return Placement(Place.META, reads_its_part and not locks, tables)
+            open_to_all = all(self.found(name, self.open, path) for name in meta)
+            return Placement(Place.META, reads_its_part and not locks, open_to_all, tables)
         return Placement(Place.INDUSTRY if reads_its_part else Place.BOTH, tables=tables)
 
     def found(
@@ -128,7 +134,10 @@ class TableMap:
 
     def is_meta(self, name: Name, path: tuple[str, ...]) -> bool:
         """Whether the relation lives in the meta database."""
-        return self.found(name, self.meta, path) is not None
+        if self.found(name, self.meta, path) is not None:
+            return True
+        of_table = _table_of_sequence(name)
+        return of_table is not None and self.found(of_table, self.meta, path) is not None
 
     def is_shared(self, name: Name, path: tuple[str, ...]) -> bool:
         """Whether each industry's database has what joins need of it."""
@@ -150,6 +159,15 @@ def _is_system(name: Name) -> bool:
     if schema is not None:
         return schema in _SYSTEM_SCHEMAS
     return table in _CATALOGS or table.startswith(_STATISTICS)
+
+
+def _table_of_sequence(name: Name) -> Name | None:
+    """``User`` of ``User_id_seq``, as PostgreSQL names the sequences of serial columns."""
+    schema, sequence = name
+    if not sequence.endswith(_SEQUENCE):
+        return None
+    table, _, column = sequence.removesuffix(_SEQUENCE).rpartition("_")
+    return (schema, table) if table and column else None
 
 
 def _shown(name: Name) -> str:

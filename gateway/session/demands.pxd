@@ -11,9 +11,11 @@ cdef class Demands:
     cdef public object _context
     cdef public object _holdings
     cdef public Keying _keying
+    cdef public object _path
     cdef public object _prepared
     cdef public object _routing
     cdef public object _settings
+    cdef public object path_here
     @cython.locals(keying=Keying, total=Demand, ask=Ask)
     cpdef together(self, asks)
     cpdef keying(self)

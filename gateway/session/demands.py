@@ -10,18 +10,32 @@ from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
 from gateway.router.facts import UNKNOWN_FACTS
 from gateway.router.hints import KEYS, SCATTER, SOURCE, hint
 from gateway.router.roaming import SAID_NOTHING, Said
-from gateway.router.statement import Facts, StatementFacts
+from gateway.router.statement import Const, Facts, StatementFacts, Verb
 from gateway.router.tables import PUBLIC, search_path
 from gateway.session.context import Context
 from gateway.session.holdings import Holdings
 from gateway.session.unit import Ask
 from gateway.settings.model import AssignedKeys
 
+Path = tuple[str, ...]
+"""The schemas of a search path, in order."""
+
+_SEARCH_PATH = "search_path"
+
 
 class Demands:
     """Reads the statements of one client; ``prepared`` tells what it has parsed under a name."""
 
-    __slots__ = ("_context", "_holdings", "_keying", "_prepared", "_routing", "_settings")
+    __slots__ = (
+        "_context",
+        "_holdings",
+        "_keying",
+        "_path",
+        "_prepared",
+        "_routing",
+        "_settings",
+        "path_here",
+    )
 
     def __init__(
         self, context: Context, holdings: Holdings, prepared: Callable[[bytes], Facts | None]
@@ -31,6 +45,9 @@ class Demands:
         self._prepared = prepared
         self._settings = holdings.settings
         self._routing = context.settings.routing
+        self.path_here: Path | None = None
+        """The search path that the running transaction has set."""
+        self._path: Path | None = None
         self._keying = self._new_keying()
 
     def together(self, asks: Sequence[Ask]) -> Demand:
@@ -52,17 +69,40 @@ class Demands:
     def keying(self) -> Keying:
         """How ids and names are read now."""
         settings, routing = self._holdings.settings, self._context.settings.routing
-        if settings is not self._settings or routing is not self._routing:
-            self._settings, self._routing = settings, routing
+        if (
+            settings is not self._settings
+            or routing is not self._routing
+            or self.path_here is not self._path
+        ):
+            self._settings, self._routing, self._path = settings, routing, self.path_here
             self._keying = self._new_keying()
         return self._keying
 
+    def heed_path(self, statement: StatementFacts) -> None:
+        """SET or set_config() of the search path holds for what follows in the transaction."""
+        for change in statement.settings:
+            if change.name == _SEARCH_PATH:
+                values = [one.value for one in change.values if isinstance(one, Const)]
+                if not values:
+                    self.path_here = self._path_at_startup()
+                elif statement.verb is Verb.SET:
+                    self.path_here = tuple(values)
+                else:
+                    self.path_here = search_path(values[0])
+
+    def _path_at_startup(self) -> Path:
+        path = dict(self._holdings.startup).get(_SEARCH_PATH)
+        return PUBLIC if path is None else search_path(path)
+
     def _new_keying(self) -> Keying:
-        path = dict(self._settings).get("search_path")
+        path = self.path_here
+        if path is None:
+            kept = dict(self._settings).get(_SEARCH_PATH)
+            path = PUBLIC if kept is None else search_path(kept)
         return Keying(
             self._routing.key_type,
             self._context.tables,
-            PUBLIC if path is None else search_path(path),
+            path,
             self._routing.assigned_keys is AssignedKeys.TRUST,
         )
 

@@ -32,6 +32,12 @@ def repeated(ask: Ask, statement: StatementFacts) -> tuple[bytes, StatementFacts
     return None
 
 
+def with_constants(ask: Ask, statement: StatementFacts) -> StatementFacts:
+    """The statement with those of its settings of which the values can be told."""
+    changes = [_with_constant(change, ask.values) for change in statement.settings]
+    return replace(statement, settings=tuple(one for one in changes if one is not None))
+
+
 def repeatable_set(statement: StatementFacts) -> bool:
     """SET with constants, and SET TRANSACTION: the same words do the same on another server."""
     if not statement.effects or statement.effects & ~SETS:

@@ -8,7 +8,7 @@ answered before is then run in front of it, and the transaction stays there. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,10 +33,10 @@ from gateway.router.tables import Place
 from gateway.router.topology import Shard
 from gateway.router.values import canonical
 from gateway.session.context import Context
-from gateway.session.demands import Demands, said_in
+from gateway.session.demands import Demands, Path, said_in
 from gateway.session.gate import Elsewhere, NeedPassage, Objection
 from gateway.session.holdings import Holdings
-from gateway.session.repeated import repeatable_set, repeated
+from gateway.session.repeated import repeatable_set, repeated, with_constants
 from gateway.session.state import Pin, Settings
 from gateway.session.unit import Ask, Unit, begins_reads
 from gateway.settings.model import KeyMismatch
@@ -137,8 +137,8 @@ class Roaming:
         self.role: str | None = None
         """The role that was said for the last statement."""
         self._savepoints: list[str] = []
-        self._marks: dict[str, tuple[int, Said]] = {}
-        """By savepoint: how much had begun, and what was said then."""
+        self._marks: dict[str, tuple[int, Said, Path | None]] = {}
+        """By savepoint: how much had begun, what was said then, and the search path."""
         self._written: set[str] = set()
         """Tables that the running transaction has written."""
         self._sets = False
@@ -153,12 +153,16 @@ class Roaming:
 
     def pack(self) -> Mapping[str, Any]:
         """Where the session stands without a server, as JSON carries it."""
-        said = self._said_here
         return {
             "begun": [text.hex() for text in self.begun],
             "stands": [self.local, self.failed, self._sets],
             "savepoints": self._savepoints,
-            "said": [said.owner, said.industry, said.role, said.source],
+            "marks": [
+                [name, size, _listed(then), path]
+                for name, (size, then, path) in self._marks.items()
+            ],
+            "said": _listed(self._said_here),
+            "path": self._demands.path_here,
             "last": [None if self.last is None else self.last.name, self.owner, self.role],
         }
 
@@ -167,8 +171,10 @@ class Roaming:
         self.begun = [bytes.fromhex(text) for text in packed["begun"]]
         self.local, self.failed, self._sets = packed["stands"]
         self._savepoints = packed["savepoints"]
-        said = Said(*packed["said"])
-        self._said_here = SAID_NOTHING if said == SAID_NOTHING else said
+        self._said_here = _unlisted(packed["said"])
+        self._demands.path_here = _path(packed.get("path"))
+        for name, size, said, path in packed.get("marks", ()):
+            self._marks[name] = (size, _unlisted(said), _path(path))
         last, self.owner, self.role = packed["last"]
         self.last = self._context.snapshot.shards.get(last)
 
@@ -262,14 +268,14 @@ class Roaming:
 
     def _mark(self, name: str) -> None:
         if len(self._marks) < _BEGUN_MAX:
-            self._marks[name] = (len(self.begun), self._said_here)
+            self._marks[name] = (len(self.begun), self._said_here, self._demands.path_here)
 
     def _roll_back_to(self, text: bytes, statement: StatementFacts) -> str:
         """What came behind the savepoint has never been."""
         mark = self._marks.get(statement.name or "")
         if mark is None:
             return ""
-        size, self._said_here = mark
+        size, self._said_here, self._demands.path_here = mark
         del self.begun[size:]
         self._marks = {name: one for name, one in self._marks.items() if one[0] <= size}
         return "ROLLBACK"
@@ -278,7 +284,7 @@ class Roaming:
         name = statement.name
         if name is None or name not in self._marks or len(self.begun) >= _BEGUN_MAX:
             return ""
-        size, _ = self._marks[name]
+        size = self._marks[name][0]
         self._marks = {one: mark for one, mark in self._marks.items() if mark[0] < size}
         self.begun.append(text)
         return "RELEASE"
@@ -287,6 +293,7 @@ class Roaming:
         if len(self.begun) >= _BEGUN_MAX or not repeatable_set(statement):
             return ""
         self._heed_settings(statement)
+        self._demands.heed_path(statement)
         self.begun.append(text)
         self._sets = True
         return "SET"
@@ -392,6 +399,7 @@ class Roaming:
         self._marks = {}
         self._written.clear()
         self._said_here = SAID_NOTHING
+        self._demands.path_here = None
 
     def fail(self) -> None:
         """The gateway has refused a statement of a transaction that no server knows of."""
@@ -487,7 +495,9 @@ class Roaming:
             if statement.writes:
                 self._written.update(table for _, table in statement.writes)
             if statement.verb is Verb.ROLLBACK_TO and statement.name in self._marks:
-                self._said_here = self._marks[statement.name][1]
+                _, self._said_here, self._demands.path_here = self._marks[statement.name]
+            if statement.settings:
+                self._demands.heed_path(with_constants(ask, statement))
         if not self.soft:
             return
         if not ask.facts.known:
@@ -536,6 +546,19 @@ def _owners_of(outcome: Outcome | NeedParent, wanted: Demand) -> frozenset[str]:
     if owner is None or owner in wanted.owners:
         return wanted.owners
     return wanted.owners | {owner}
+
+
+def _listed(said: Said) -> list[str | None]:
+    return [said.owner, said.industry, said.role, said.source]
+
+
+def _unlisted(values: Sequence[Any]) -> Said:
+    said = Said(*values)
+    return SAID_NOTHING if said == SAID_NOTHING else said
+
+
+def _path(packed: Sequence[str] | None) -> Path | None:
+    return None if packed is None else tuple(packed)
 
 
 def _matches_nothing(outcome: Outcome | NeedParent) -> bool:

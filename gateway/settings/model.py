@@ -596,6 +596,12 @@ class Routing(Section):
         default_factory=lambda: ["User"],
         description="Meta tables of which each industry's database keeps the part that joins need.",
     )
+    open_meta_tables: list[TableName] = Field(
+        default_factory=lambda: ["Agency"],
+        description="Meta tables that service logins which act for some owners only may use without"
+        " a key. Rows of all others are somebody's, and need one; a login that acts for all owners"
+        " needs none. Add Session where such an application finds sessions by their token.",
+    )
     views: dict[TableName, list[TableName]] = Field(
         default_factory=dict, description="Views, with the tables that they read."
     )

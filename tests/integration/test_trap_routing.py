@@ -11,6 +11,7 @@ from gateway.demo.seed import SeedLogin
 from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
+from tests.running import eventually, past_the_gateway
 from tests.wire import Message, Place, Wire, bind, execute, parse_, run
 
 SYNC = b"S\0\0\0\4"
@@ -193,3 +194,116 @@ async def test_trap_binary_text_is_not_taken_for_a_number(
             assert found is not None and found[1] == f"crm_{shard}"
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def clerk(
+    gateway: Gateway, provisioned: Provisioned, service: SeedLogin
+) -> AsyncIterator[Wire]:
+    """A login that acts for one owner of LAW only; its password is the service login's."""
+    meta, law = provisioned.url("meta"), owner_on(provisioned, "law")
+    await past_the_gateway(
+        meta,
+        "INSERT INTO gateway.login (name, kind, verifier)"
+        f" SELECT 'clerk', kind, verifier FROM gateway.login WHERE name = '{service.user}'",
+    )
+    await past_the_gateway(
+        meta, f"INSERT INTO gateway.login_grant VALUES ('clerk', 'owner', '{law}')"
+    )
+    place = Place("127.0.0.1", gateway.port, "clerk", service.password, "crm")
+    connection = await Wire.logged_in(place)
+    yield connection
+    await connection.close()
+    await past_the_gateway(meta, "DELETE FROM gateway.login WHERE name = 'clerk'")
+
+
+async def test_trap_everybodys_rows_of_meta_tables_are_not_for_who_acts_for_some(
+    clerk: Wire, provisioned: Provisioned
+) -> None:
+    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    sessions = 'SELECT "userId" FROM "Session"'
+    for text in (
+        sessions,
+        f"/* owner='{law}' */ {sessions}",
+        f'{sessions} WHERE "userId" = {dentist}',
+        f'{sessions} WHERE "userId" = {law}; {sessions}',
+        'DELETE FROM "Session"',
+        'COPY "Session" TO STDOUT',
+        'EXPLAIN ANALYZE SELECT * FROM "ApiKey"',
+        "INSERT INTO \"User\" (email, name, industry) VALUES ('a', 'b', 'LAW')",
+    ):
+        said = await clerk.query(text)
+        assert (sqlstate(said), status(said)) == ("42501", b"I"), text
+    for text in (f'{sessions} WHERE "userId" = {law}', 'SELECT * FROM "Agency"', f"{WHERE}{law}"):
+        assert sqlstate(await clerk.query(text)) is None, text
+    # Only parsed, it has read nothing yet; bound, it is refused or not by its value.
+    for owner, expected in ((law, None), (dentist, "42501")):
+        asked = parse_("", f'{sessions} WHERE "userId" = $1')
+        asked += bind("", [str(owner).encode()]) + execute()
+        assert sqlstate(await answer(clerk, asked)) == expected
+    assert sqlstate(await answer(clerk, parse_("all", sessions))) is None
+    assert sqlstate(await answer(clerk, bind("all", []) + execute())) == "42501"
+
+
+async def test_trap_a_search_path_of_the_transaction_says_which_table_a_name_means(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law, url = owner_on(provisioned, "law"), provisioned.url("law")
+    await past_the_gateway(
+        url, 'CREATE SCHEMA apart CREATE VIEW "User" AS SELECT * FROM public."User"'
+    )
+    user = f'SELECT current_database() FROM "User" WHERE "id" = {law}'
+    try:
+        for setting in (
+            "SET LOCAL search_path = apart",
+            "SET search_path TO 'apart'",
+            "SELECT set_config('search_path', 'apart', true)",
+        ):
+            await wire.query("BEGIN")
+            await wire.query("SAVEPOINT s")
+            assert sqlstate(await wire.query(setting)) is None
+            assert await wire.value(user) == "crm_law"
+            assert sqlstate(await wire.query("ROLLBACK")) is None
+            assert await wire.value(user) == "crm_meta"
+        await wire.query("BEGIN")
+        await wire.query("SAVEPOINT s")
+        await wire.query("SET LOCAL search_path = apart")
+        await wire.query("ROLLBACK TO s")
+        assert await wire.value(user) == "crm_meta"
+        await wire.query("COMMIT")
+    finally:
+        await past_the_gateway(url, "DROP SCHEMA apart CASCADE")
+
+
+async def test_trap_a_sequence_lies_where_its_table_does(
+    wire: Wire, provisioned: Provisioned
+) -> None:
+    law = owner_on(provisioned, "law")
+    draw = "SELECT current_database() FROM (SELECT nextval('{}')) AS drawn"
+    lead = draw.format('"Lead_id_seq"')
+    await wire.query("BEGIN")
+    assert sqlstate(await wire.query(lead)) == "0A000"
+    await wire.query("ROLLBACK")
+    for said in (f"SET LOCAL gateway.owner = '{law}'", f"{WHERE}{law}"):
+        await wire.query("BEGIN")
+        await wire.query(said)
+        assert await wire.value(lead) == "crm_law"
+        await wire.query("ROLLBACK")
+    assert await wire.value(f"/* owner='{law}' */ {lead}") == "crm_law"
+    await wire.query("BEGIN")
+    assert await wire.value(draw.format('"Session_id_seq"')) == "crm_meta"
+    await wire.query("ROLLBACK")
+
+
+async def test_trap_who_was_moved_reads_what_was_copied(
+    gateway: Gateway, provisioned: Provisioned
+) -> None:
+    """A replica of the new place may not have it yet: until then the primary serves."""
+    marks, owner = gateway.worker.context.health.marks, str(owner_on(provisioned, "law"))
+    for payload in (f"owner:{owner}", "all"):
+        key = owner if payload != "all" else "\0law"
+        before = marks.marked_at(key)
+        await past_the_gateway(
+            provisioned.url("meta"), f"SELECT pg_notify('gateway_invalidate', '{payload}')"
+        )
+        await eventually(lambda key=key, before=before: marks.marked_at(key) > before)  # type: ignore[misc]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from gateway.pool.prepared import Statements
 from gateway.pool.server import ServerConnection
 from gateway.router.facts import Facts, FactsCache
+from gateway.router.route import Asked
+from gateway.session.context import Context
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import Inbox, Need
+from gateway.session.roaming import Roaming
 from gateway.session.state import Pin
 from gateway.session.translate import Translator
+from tests.unit.router.targets import WEB, Client, World, query
 
 SCOPE = (("search_path", "app"),)
 
@@ -85,3 +90,35 @@ def test_prepared_statements_keep_names_texts_types_and_scopes() -> None:
     assert unnamed.body == b"SELECT 2\0\0\0"
     assert other.statement(b"s2") is None
     assert len(other) == 1
+
+
+def roaming(client: Client) -> Roaming:
+    settings = client.world.settings
+    context = SimpleNamespace(
+        settings=settings, tables=None, facts=client.facts, snapshot=client.snapshot
+    )
+    return Roaming(cast(Context, context), WEB, Asked(), holdings(), client.reader.prepared)
+
+
+def test_what_was_said_before_and_behind_a_savepoint_is_known_there_too() -> None:
+    client = Client(World())
+    one, other = roaming(client), roaming(client)
+    for text in (
+        "BEGIN",
+        "SET LOCAL gateway.owner = '7'",
+        "SAVEPOINT s",
+        "SET LOCAL gateway.owner = '8'",
+        "SET LOCAL search_path = apart",
+    ):
+        assert one.answer(client.reader.unit(query(text))) is not None, text
+    other.unpack(sent(one.pack()))
+    assert other.begun_sql == one.begun_sql
+    assert other._said([]).owner == "8"
+    assert other._demands.keying().path == ("apart",)
+    assert other.answer(client.reader.unit(query("ROLLBACK TO s"))) is not None
+    assert other._said([]).owner == "7"
+    assert other._demands.keying().path == ("public",)
+    assert other.begun_sql == "BEGIN;\nSET LOCAL gateway.owner = '7';\nSAVEPOINT s"
+    assert other.answer(client.reader.unit(query("RELEASE s"))) is not None
+    other.end()
+    assert other._said([]).owner is None
