@@ -175,6 +175,13 @@ class IdleInTransaction(GatewayError):
     fatal = True
 
 
+class IdleSession(GatewayError):
+    """The client was idle for longer than its own idle_session_timeout."""
+
+    sqlstate = "57P05"
+    fatal = True
+
+
 class TooManyPinned(GatewayError):
     """Too many clients keep a connection for what their session holds."""
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from gateway.errors import (
     GatewayError,
+    IdleSession,
     QueryCanceled,
     ServerUnavailable,
     ShuttingDown,
@@ -148,6 +149,7 @@ class ClientSession:
         """The server has not been ready since it is ours."""
         self._refused_epoch: tuple[str | None, int] | None = None
         """The owner and the epoch by which our work was refused last."""
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._renewals = 0
         """How many servers were closed for us since they had a past."""
         self._ready_missed = False
@@ -174,6 +176,8 @@ class ClientSession:
         """Begin, with what the client sent ahead."""
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self._context.registry.add(self)
+        if self.holdings.idle_limit_s:
+            self._limit_idleness()
         if rest:
             self.data_received(rest)
 
@@ -210,6 +214,8 @@ class ClientSession:
         self._leave_server()
         self.listens.end()
         self.phase = Phase.CLOSED
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._inbox.data = b""
         self._context.registry.remove(self)
         self._transport.close()
@@ -308,6 +314,8 @@ class ClientSession:
 
     def settle(self) -> None:
         """Go on with what the client sent before the session came here."""
+        if self.holdings.idle_limit_s:
+            self._limit_idleness()
         self._go_on()
 
     # --- asyncio.Protocol ---
@@ -865,7 +873,11 @@ class ClientSession:
             self._let_go()
             self.phase = Phase.IDLE
             self._server_full = False
-            pool.release(server)
+            if self.holdings.idle_limit_s:
+                pool.abandon(server, mid_message=False, sync_due=False)  # it must not end by it
+                self._limit_idleness()
+            else:
+                pool.release(server)
             if self._departing is not None and self._leaves(self._departing):
                 return
             if self._inbox.data or self._read_paused:
@@ -885,6 +897,18 @@ class ClientSession:
             if self.listens.channels:
                 self._attend(server)
             self._go_on()
+
+    def _limit_idleness(self) -> None:
+        """The client's own idle_session_timeout begins to run."""
+        loop, limit_s = asyncio.get_running_loop(), self.holdings.idle_limit_s
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = loop.call_later(limit_s, self._idle_too_long, self.active_at)
+
+    def _idle_too_long(self, active_at: float) -> None:
+        idle = self.phase is Phase.IDLE and self.active_at == active_at
+        if idle and self.holdings.idle_limit_s and self._ready() == messages.READY_IDLE:
+            self.end(IdleSession("terminating connection due to idle-session timeout"))
 
     def _leaves(self, departing: Callable[[ClientSession], bool]) -> bool:
         """Whether the session moves now, or ends since it can't."""

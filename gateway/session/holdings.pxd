@@ -10,6 +10,7 @@ cdef class Holdings:
     cdef public object _facts
     cdef public object _touched
     cdef public object effects
+    cdef public double idle_limit_s
     cdef public dict pins
     cdef public bint reads_sequences
     cdef public bint schema_changed

@@ -17,6 +17,7 @@ from gateway.session.state import (
     Pin,
     Settings,
     custom_names,
+    idle_limit_s,
     merged,
     probe_sql,
     scope_of,
@@ -126,6 +127,7 @@ class Holdings:
         "_facts",
         "_touched",
         "effects",
+        "idle_limit_s",
         "pins",
         "reads_sequences",
         "schema_changed",
@@ -148,6 +150,8 @@ class Holdings:
         self.settings = startup
         """What the client's session differs in from a fresh one."""
         self.scope = scope_of(startup)
+        self.idle_limit_s = idle_limit_s(startup)
+        """After which an idle client is ended, by its own setting; 0: never."""
         self.pins: dict[Pin, float] = {}
         """Why the client keeps its server, and since when on the clock."""
         self.schema_changed = False
@@ -184,6 +188,7 @@ class Holdings:
         """Hold what another one's `pack` has told."""
         self.settings = tuple((name, value) for name, value in packed["settings"])
         self.scope = scope_of(self.settings)
+        self.idle_limit_s = idle_limit_s(self.settings)
         self.sql_prepared = dict(packed["prepared"])
         self._touched = set(packed["touched"])
         self.reads_sequences = packed["sequences"]
@@ -238,6 +243,7 @@ class Holdings:
         settings = merged(self.startup, found.settings)
         settings_changed, self.settings = settings != self.settings, settings
         self.scope = scope_of(settings)
+        self.idle_limit_s = idle_limit_s(settings)
         self._take_prepared(prepared_before, dict(found.prepared))
         pins = found.pins - {Pin.LISTEN, Pin.SQL_PREPARED}
         if dict(settings).get("search_path", "").startswith(_TEMPORARY_SCHEMA):

@@ -6,6 +6,7 @@ long as it lasts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,6 +65,9 @@ ROLE_NAMES = ("session_authorization", "role")
 """In the order in which they must be set: the first puts an end to the second."""
 
 _SCOPE_NAMES = ("search_path", "standard_conforming_strings", *ROLE_NAMES)
+
+_DURATION = re.compile(r"\s*(\d+)\s*(us|ms|s|min|h|d|)\s*")
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _ESCAPED = tuple(
     chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
@@ -206,6 +210,14 @@ def _identity(settings: Settings) -> list[Setting]:
 def scope_of(settings: Settings) -> Settings:
     """The settings that change what a statement's text means."""
     return tuple(setting for setting in settings if setting[0] in _SCOPE_NAMES)
+
+
+def idle_limit_s(settings: Settings) -> float:
+    """A session's own idle_session_timeout in seconds; 0: none. A server is not to end by it."""
+    if not settings:
+        return 0.0
+    found = _DURATION.fullmatch(dict(settings).get("idle_session_timeout", ""))
+    return 0.0 if found is None else int(found[1]) * _UNITS_S[found[2]]
 
 
 def literal(text: str) -> str:

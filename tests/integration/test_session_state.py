@@ -349,8 +349,9 @@ async def test_trap_a_statement_never_runs_when_its_settings_could_not_be_replay
 ) -> None:
     """A name that a library loaded on the other server does not know can't be set there."""
     gateway = await start_gateway({"pool": {"max": 2}})
-    async with clients(gateway, 3) as (one, other, third):
-        await one.execute("SET plpgsql.bogus = '1'")
+    bogus = clients(gateway, 1, options="-c plpgsql.bogus=1")
+    async with bogus as (one,), clients(gateway, 2) as (other, third):
+        await one.execute("SELECT 1")
         for victim in (other, third):
             await victim.execute("BEGIN")
             await victim.execute("DO $$ BEGIN PERFORM 1; END $$")
@@ -415,3 +416,27 @@ async def test_a_parse_after_a_change_of_tables_sees_the_tables_as_they_are(smal
                 assert await (await late.execute("SELECT * FROM shape")).fetchone() == ("text",)
         finally:
             await one.execute("DROP TABLE shape")
+
+
+async def test_trap_idle_session_timeout_ends_its_own_client_and_no_server(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway({"pool": {"max": 1}})
+    async with clients(gateway, 2) as (one, other):
+        await one.execute("SET idle_session_timeout = 400")
+        process = await value(other, "SELECT pg_backend_pid()")
+        for _ in range(4):
+            await asyncio.sleep(0.15)
+            await one.execute("SELECT 1")
+        await asyncio.sleep(0.8)
+        with pytest.raises(psycopg.errors.IdleSessionTimeout):
+            await one.execute("SELECT 1")
+        assert await value(other, "SELECT pg_backend_pid()") == process
+        assert await value(other, "SHOW idle_session_timeout") == "0"
+
+
+async def test_idle_session_timeout_of_the_startup_packet(small: Gateway) -> None:
+    async with clients(small, 1, options="-c idle_session_timeout=300ms") as (one,):
+        await asyncio.sleep(0.7)
+        with pytest.raises(psycopg.errors.IdleSessionTimeout):
+            await one.execute("SELECT 1")
