@@ -75,7 +75,7 @@ async def test_a_server_out_of_reach_trips_it_and_is_tried_one_connect_at_a_time
         return house.pool.counters.open_failures >= 2 * len(wires)
 
     await eventually(failed_often)
-    assert most == 1
+    assert most <= 1
     assert house.shown() in ("open", "half-open")
     assert house.pool.breaker.trips == 1
     house.proxy.heal()
