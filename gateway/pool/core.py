@@ -7,7 +7,8 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import deque
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -41,6 +42,7 @@ class PoolCore(Generic[S, W]):
     __slots__ = (
         "_maximum",
         "_reserve",
+        "_rides",
         "_servers",
         "fair",
         "minimum",
@@ -61,6 +63,8 @@ class PoolCore(Generic[S, W]):
         self._maximum = maximum
         self._reserve = 0
         self._servers: dict[ServerState, dict[S, _Held]] = {state: {} for state in ServerState}
+        self._rides: dict[S, deque[Turn]] = {}
+        """Of busy servers that several share, the turns behind the one that is served."""
 
     # --- bounds ---
 
@@ -118,7 +122,8 @@ class PoolCore(Generic[S, W]):
     @property
     def in_use(self) -> int:
         """Clients served, and clients that wait."""
-        return len(self._servers[ServerState.BUSY]) + len(self.queue)
+        riding = sum(map(len, self._rides.values())) if self._rides else 0
+        return len(self._servers[ServerState.BUSY]) + riding + len(self.queue)
 
     @property
     def live(self) -> int:
@@ -225,6 +230,24 @@ class PoolCore(Generic[S, W]):
         self._servers[ServerState.BUSY][server] = turn
         return waiter, since
 
+    def ride(self, server: S, suits: Callable[[W], bool], now: float) -> tuple[W, float] | None:
+        """Who is next, if he suits, follows on a busy server; and since when he waited."""
+        served = self.fair.next(now, suits) if self.fair.ready else None
+        if served is None:
+            return None
+        waiter, since, turn = served
+        self._rides.setdefault(server, deque()).append(turn)
+        return waiter, since
+
+    def pass_on(self, server: S, now: float) -> None:
+        """A shared server is busy for the next one now, on his account."""
+        busy, rides = self._servers[ServerState.BUSY], self._rides[server]
+        self._end(busy[server], now)
+        turn = busy[server] = rides.popleft()
+        turn.since = now
+        if not rides:
+            del self._rides[server]
+
     def to_cleaning(self, server: S) -> None:
         """A used server is being brought back to its first state, on its user's account."""
         held = self._servers[ServerState.BUSY].pop(server)
@@ -243,6 +266,9 @@ class PoolCore(Generic[S, W]):
         for servers in self._servers.values():
             if server in servers:
                 self._end(servers.pop(server), now)
+                for turn in self._rides.pop(server, ()):
+                    turn.since = now
+                    self.fair.end(turn, now)
                 return True
         return False
 

@@ -10,7 +10,7 @@ SIGCOMM 1996.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
@@ -284,8 +284,13 @@ class FairQueue(Generic[W]):
             meter.held += 1
         return Turn(tenant, None, meters, 0.0, now)
 
-    def next(self, now: float) -> tuple[W, float, Turn] | None:
-        """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
+    def next(
+        self, now: float, suits: Callable[[W], bool] | None = None
+    ) -> tuple[W, float, Turn] | None:
+        """Whose turn it is, since when they wait, and the turn; None when nobody is ready.
+
+        None, too, when whose turn it is does not suit: nobody is overtaken.
+        """
         self._seen_s = now
         heap = self._heap
         while heap:
@@ -301,6 +306,10 @@ class FairQueue(Generic[W]):
             if tag < account.finish and heap:
                 self._place(account)  # it has been charged more since
                 continue
+            if suits is not None and not suits(next(iter(self._lines[account]))):
+                account.entry = entry
+                heappush(heap, (tag, entry, account))
+                return None
             return self._serve(account, tag, now)
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from gateway.errors import (
     ShuttingDown,
 )
 from gateway.net.connect import OutOfDescriptors, send_cancel
+from gateway.pool import sharing
 from gateway.pool.breaker import Breaker
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
@@ -28,6 +29,7 @@ from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
 from gateway.pool.prepared import Schema
 from gateway.pool.server import ServerConnection
+from gateway.pool.sharing import Sharing
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
@@ -54,7 +56,7 @@ _VACATED_S = 2.0
 """How long nothing is opened in a database that somebody wants for himself."""
 
 
-class Waiter(Hashable, Protocol):
+class Waiter(sharing.Waiter, Protocol):
     """Whoever waits for a server. Called at most once per wait."""
 
     def granted(self, server: ServerConnection) -> None:
@@ -110,6 +112,7 @@ class Pool:
             limits.min, limits.max, limits.queue_max
         )
         self.core.reserve = limits.operator_reserve
+        self.sharing = Sharing(self.core, self.release, limits.share_depth, limits.share_ms / 1000)
         self.counters = PoolCounters()
         self.last_error = ""
         self.greeting: dict[bytes, bytes] = {}
@@ -175,7 +178,9 @@ class Pool:
         server.used_at = self._clock()
         if server.lost or server.closing:
             return
-        if server.cancels:
+        if server.line:
+            self.sharing.pass_on(server, server.used_at)
+        elif server.cancels:
             self.core.to_cleaning(server)
             self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
         elif self._unwanted(server, server.used_at):
@@ -205,9 +210,19 @@ class Pool:
         if mid_message or server.replies.doubtful:
             self._cancel_and_close(server)
             return
+        if server.line:
+            self._without_its_client(server)
+            return
         self.core.to_cleaning(server)
         self._deadlines[server] = self._clock() + _GRACE_AFTER_CLIENT_S
         Cleaning(server, self).begin(sync_due)
+
+    def _without_its_client(self, server: ServerConnection) -> None:
+        """The one at the head has gone; others are in line."""
+        if server.turn_is_over:
+            self.sharing.pass_on(server, server.used_at)
+        else:
+            server.link(self.sharing.nobody(server), 0)
 
     async def open_outside(self, startup: Mapping[str, str]) -> ServerConnection:
         """A connection for one client alone, with startup parameters of its own.
@@ -289,6 +304,7 @@ class Pool:
         The task ends once the server has sent its process the signal, or that failed.
         """
         self.counters.cancels += 1
+        self.sharing.dissolve(server)
         server.cancels += 1
         return self._spawn(self._send_cancel(server))
 
@@ -301,6 +317,8 @@ class Pool:
         self._close_stuck(now)
         self._close_old(now)
         self._end_overstays(now)
+        for server in self.sharing.overdue(now):
+            self.sharing.dissolve(server)
         self._serve_idle(now)
         self.core.fair.rest(now, self.core.live)
         self._lend(now)
@@ -325,6 +343,7 @@ class Pool:
         self.core.queue_max = limits.queue_max
         self.core.reserve = limits.operator_reserve
         self.breaker.min_s, self.breaker.max_s = _pauses_s(limits)
+        self.sharing.depth, self.sharing.short_s = limits.share_depth, limits.share_ms / 1000
         self._permits.resize(limits.max)
         self._meet_bound()
         self._open_wanted()
@@ -386,6 +405,7 @@ class Pool:
     def fence(self, error: GatewayError) -> None:
         """End the clients of every server, and close all servers."""
         for server in self.core.servers(ServerState.BUSY):
+            self.sharing.dissolve(server)
             if server.client is not None:
                 server.client.server_fenced(error)
         for server in self.core.servers(ServerState.IDLE):
@@ -517,6 +537,10 @@ class Pool:
         self.counters.checkouts += 1
         self.counters.wait_us += int((now - since) * 1e6)
         waiter.granted(server)
+        if self.sharing.depth > 1 and self.core.fair.ready:
+            for _, waited_since in self.sharing.fill(server, waiter, now):
+                self.counters.checkouts += 1
+                self.counters.wait_us += int((now - waited_since) * 1e6)
 
     def _unwanted(self, server: ServerConnection, now: float) -> bool:
         if self.core.retired or self.core.excess > 0 or now >= server.life_ends_at:
@@ -555,6 +579,7 @@ class Pool:
             _log.warning("%s: lost server %d: %s", self.name, server.pid, self.last_error)
         self._deadlines.pop(server, None)
         self.notifiers.pop(server.pid, None)
+        self.sharing.forget(server)
         self.core.gone(server, self._clock())
         self._permits.gone(server.pid)
         self._open_wanted()

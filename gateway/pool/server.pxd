@@ -21,6 +21,7 @@ cdef class ServerConnection:
     cdef public bint holds_ready
     cdef public bytes last_command
     cdef public object last_error
+    cdef public object line
     cdef public double life_ends_at
     cdef public bint lost
     cdef public double opened_at
@@ -41,6 +42,7 @@ cdef class ServerConnection:
     cdef public bint tainted
     cdef public object transport
     cdef public double timed_out_s
+    cdef public bint turn_is_over
     cdef public Py_ssize_t turns
     cdef public Unnamed unnamed
     cdef public double used_at

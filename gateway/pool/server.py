@@ -7,6 +7,7 @@ nobody may see, are looked at.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -69,6 +70,16 @@ class LinkedClient(Protocol):
 
     def server_drained(self) -> None:
         """The server takes more again."""
+
+
+class Rider(LinkedClient, Protocol):
+    """A client in line: it has sent behind the one that is linked (sharing.py)."""
+
+    def turn_came(self, server: ServerConnection) -> None:
+        """What the server sends next is its answer: it is linked from now on."""
+
+    def ask_elsewhere(self) -> None:
+        """Its turn does not come here; of what it sent nothing has been told."""
 
 
 class SilentClient:
@@ -138,6 +149,7 @@ class ServerConnection:
         "last_command",
         "last_error",
         "life_ends_at",
+        "line",
         "lost",
         "opened_at",
         "parameters",
@@ -157,6 +169,7 @@ class ServerConnection:
         "tainted",
         "timed_out_s",
         "transport",
+        "turn_is_over",
         "turns",
         "unnamed",
         "used_at",
@@ -175,6 +188,10 @@ class ServerConnection:
         self.secret = secret
         self.parameters = parameters
         self.replies = Replies()
+        self.line: deque[tuple[Rider, int]] = deque()
+        """Who has sent behind the linked client, with their numbers."""
+        self.turn_is_over = False
+        """The linked client has all of its answer, and the next one in line is not linked yet."""
         self.status = IDLE
         self.client: LinkedClient | None = None
         self.client_number = 0
@@ -251,6 +268,13 @@ class ServerConnection:
         self.client = client
         self.client_number = number
         self.spoke = False
+
+    def next_in_line(self) -> None:
+        """What comes next is for the next one in line."""
+        self.turn_is_over = False
+        rider, number = self.line.popleft()
+        self.link(rider, number)
+        rider.turn_came(self)
 
     def unlink(self) -> None:
         """Nobody's: what arrives is dropped or, where it can't be right, ends the connection."""
@@ -379,6 +403,9 @@ class ServerConnection:
         client, self.client = self.client, None
         if client is not None:
             client.server_lost(self._loss(exc))
+        while self.line:
+            rider, _ = self.line.popleft()
+            rider.ask_elsewhere()
         if self._owner_lost is not None:
             self._owner_lost(self)
             self._owner_lost = None
@@ -455,6 +482,10 @@ class ServerConnection:
             else:
                 self._observe(tag, data, pos, following)
             pos = following
+            if tag == _Z and self.line and not silent:
+                self._forward(data, start, pos)
+                start = pos
+                self._turn_over()
             if self.replies.synthetic_due:
                 self._forward(data, start, pos)
                 start = pos
@@ -507,6 +538,18 @@ class ServerConnection:
             self.spoke = True
             whole = start == 0 and end == len(data)
             self.client.forward(data if whole else data[start:end])
+
+    def _turn_over(self) -> None:
+        """The linked client has its answer; others are in line."""
+        if self.status != IDLE:
+            raise ProtocolViolation("what was to be a read by itself began a transaction")
+        self.turns += 1
+        self.timed_out_s = 0.0
+        self.turn_is_over = True
+        if self.client is not None:
+            self.client.server_ready(self.status)
+        if self.turn_is_over:
+            raise ProtocolViolation("a client keeps the server that others are in line for")
 
     def _ready(self) -> None:
         self.turns += 1

@@ -7,9 +7,10 @@ import asyncio
 from gateway.errors import GatewayError, ServerUnavailable, ShuttingDown
 from gateway.pool.pool import Pool
 from gateway.pool.server import Answer, ServerConnection, SilentClient
+from gateway.pool.sharing import Alone
 
 
-class Visit(SilentClient):
+class Visit(SilentClient, Alone):
     """One visit to a pool: `lease`, `ask` as often as needed, then `leave` or `abandon`."""
 
     def __init__(self, pool: Pool) -> None:

@@ -66,3 +66,4 @@ cdef class Facts:
     cdef readonly object first
     cdef readonly object last
     cdef readonly bint keyed
+    cdef readonly object timing

@@ -277,6 +277,25 @@ class StatementFacts:
         )
 
 
+class Timing:
+    """How long the statements of one fingerprint took lately."""
+
+    __slots__ = ("_samples", "_took_s")
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._took_s = 0.0
+
+    def took(self, seconds: float) -> None:
+        """One more has been answered."""
+        self._samples = min(self._samples + 1, _SAMPLES_MAX)
+        self._took_s += (seconds - self._took_s) / self._samples
+
+    def shorter_than(self, seconds: float) -> bool:
+        """Whether that is known well enough, and they are."""
+        return self._samples >= _SAMPLES_MIN and self._took_s < seconds
+
+
 @dataclass(frozen=True)
 class Facts:
     """A whole text: its statements in order. ``known`` is False where it wasn't parsed."""
@@ -293,6 +312,8 @@ class Facts:
     last: Verb = Verb.EMPTY
     keyed: bool = False
     """A key or a setting in it may name an owner."""
+    timing: Timing | None = field(default=None, compare=False, repr=False)
+    """Of one read, what all texts that differ in constants alone have taken."""
 
     def with_statements(self, statements: tuple[StatementFacts, ...]) -> Facts:
         """The same with other tenant keys in its statements."""
@@ -305,6 +326,7 @@ class Facts:
             self.first,
             self.last,
             self.keyed,
+            self.timing,
         )
 
     @staticmethod
@@ -313,7 +335,10 @@ class Facts:
         if len(statements) == 1:
             only = statements[0]
             verb, keyed = only.verb, only.keyed
-            return Facts(statements, True, only.effects, only.read_only, True, verb, verb, keyed)
+            timing = Timing() if only.read_only and verb is Verb.SELECT else None
+            return Facts(
+                statements, True, only.effects, only.read_only, True, verb, verb, keyed, timing
+            )
         if not statements:
             return Facts((), single=False)
         effects = Effect.NONE
@@ -329,6 +354,8 @@ class Facts:
             keyed=any(statement.keyed for statement in statements),
         )
 
+
+_SAMPLES_MIN, _SAMPLES_MAX = 3, 8
 
 UNKNOWN_FACTS = Facts(
     (), False, Effect.UNKNOWN, read_only=False, single=False, first=Verb.UNKNOWN, last=Verb.UNKNOWN

@@ -18,6 +18,9 @@ cdef class ClientSession:
     cdef public bint _first_unit
     cdef public object _gate
     cdef public Inbox _inbox
+    cdef public bint _in_line
+    cdef public object _timing
+    cdef public double _turn_at
     cdef public bint _input_held
     cdef public bytes _kept
     cdef public Outbound _outbound

@@ -39,6 +39,7 @@ from gateway.router.route import (
     Route,
     route,
 )
+from gateway.router.statement import Timing
 from gateway.router.topology import Snapshot
 from gateway.session.allowance import UNLIMITED
 from gateway.session.context import Context
@@ -141,6 +142,12 @@ class ClientSession:
         """The server's, when it became ours."""
         self._preferred: ServerConnection | None = None
         """The server that knows sequences we drew from, or what we prepared by SQL."""
+        self._in_line = False
+        """Linked to a server whose answers are another client's for now."""
+        self._timing: Timing | None = None
+        """Where to note how long what is under way takes."""
+        self._turn_at = 0.0
+        """Since when the server works for us, if that is noted."""
         self._input_held = False
         """Linked, but the client's next bytes wait for an answer to the gateway's own query."""
         self._kept = b""
@@ -191,13 +198,17 @@ class ClientSession:
         """Tell the client why and close."""
         if self.phase is not Phase.CLOSED:
             self._context.counters.errors_of_gateway += 1
-            if self.server is None or not self.server.mid_message:  # else it would end a row
+            server = None if self._in_line else self.server
+            if server is None or not server.mid_message:  # else it would end a row
                 self._transport.write(messages.error_response(error, fatal=True))
             self._close()
 
     def cancel(self) -> asyncio.Task[None] | None:
         """Stop what the client runs or waits for; nothing when it is idle."""
-        if self.phase is Phase.LINKED and not self._input_held:
+        if self._in_line:
+            self._get_out_of_line()
+            self._refuse_unit(QueryCanceled("canceling statement due to user request"))
+        elif self.phase is Phase.LINKED and not self._input_held:
             assert self.server is not None
             assert self._pool is not None
             if self._outbound.sent:
@@ -222,6 +233,8 @@ class ClientSession:
 
     def _leave_server(self) -> None:
         """Give up whatever of a server we have or wait for, cleanly."""
+        if self._in_line:
+            self._get_out_of_line()
         self._stop_seeking()
         server, pool = self.server, self._pool
         self._let_go()
@@ -335,19 +348,19 @@ class ClientSession:
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        if self.server is not None:
+        if self.server is not None and not self._in_line:
             self.server.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        if self.server is not None:
+        if self.server is not None and not self._in_line:
             self.server.transport.resume_reading()
 
     def _go_on(self) -> None:
         """Do what can be done with the inbox in this phase."""
         try:
             if self.phase is Phase.LINKED:
-                if not self._input_held and not self._outbound.waiting:
+                if not self._input_held and not self._outbound.waiting and not self._shares:
                     self._relay()
             elif self.phase is Phase.IDLE:
                 self._begin()
@@ -451,6 +464,7 @@ class ClientSession:
     def granted(self, server: ServerConnection) -> None:
         """A server is ours: make it as our session left the last one, then send on."""
         assert self.last_route is not None
+        self._before_link()
         self.phase = Phase.LINKED
         self.server = server
         self._outbound.sent = False
@@ -474,6 +488,7 @@ class ClientSession:
         if server.settings == self.holdings.settings:
             self._begin_there(server)
         else:
+            self._timing = None  # it takes longer, and nobody may follow before it is known to work
             self._replay(server)
 
     def _renew(self) -> None:
@@ -489,6 +504,9 @@ class ClientSession:
             pool.renew(server, self, self._allowance.tenant)
         except GatewayError as error:
             self._refuse_unit(error)
+
+    def _before_link(self) -> None:
+        """We are about to get a server for what waits in the inbox."""
 
     def _begin_there(self, server: ServerConnection) -> None:
         """The server is as our session left the last one."""
@@ -519,6 +537,85 @@ class ClientSession:
         ready = self._ready() if self._inbox.refuse_unit() else b""
         self._transport.write(answer + ready)
         self._go_on()
+
+    # --- one of several on a server (Rider; sharing.py) ---
+
+    @property
+    def _shares(self) -> bool:
+        """Whether the server is ours together with others: what we send now would come too late."""
+        return self._in_line or (self.server is not None and len(self.server.line) > 0)
+
+    def _lone_read(self) -> Timing | None:
+        """How long the SELECT takes that waits at the front of the inbox, if it is all there is."""
+        return None
+
+    def carries(self, server: ServerConnection) -> bool:
+        pool, outbound, timing = self._pool, self._outbound, self._timing
+        if timing is None or pool is None or self.server is not server:
+            return False
+        if not timing.shorter_than(pool.sharing.short_s):
+            return False
+        whole = outbound.sent and not (outbound.rest or outbound.skip or outbound.sync_due)
+        held = self._input_held or outbound.waiting or server.holds_ready or self.pins
+        return whole and not held and not self._inbox.data and not server.cancels
+
+    def may_ride(self, server: ServerConnection) -> bool:
+        pool, holdings = self._pool, self.holdings
+        if pool is None or server.settings != holdings.settings or holdings.reads_sequences:
+            return False
+        if server.sql_prepared or holdings.sql_prepared or self.listens.channels:
+            return False
+        if self._write_paused or self._draining is not None:
+            return False
+        timing = self._lone_read()
+        return timing is not None and timing.shorter_than(pool.sharing.short_s)
+
+    def ride(self, server: ServerConnection) -> None:
+        self._before_link()
+        self.phase = Phase.LINKED
+        self.server = server
+        self._outbound.sent = False
+        self._first_unit = True
+        self._turns_before = server.turns
+        self._in_line = True
+        server.line.append((self, self.number))
+        self._log_target()
+        try:
+            self._relay()
+        except GatewayError as error:
+            server.abort()  # it may not have been sent what was booked
+            self.end(error)
+
+    def turn_came(self, server: ServerConnection) -> None:
+        self._in_line = False
+        self._turns_before = server.turns
+        self._turn_at = self._context.clock()
+        if self._write_paused:
+            server.transport.pause_reading()
+
+    def ask_elsewhere(self) -> None:
+        self._in_line = False
+        self._take_back()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _get_out_of_line(self) -> None:
+        """Our answer is nobody's then."""
+        assert self.server is not None
+        assert self._pool is not None
+        self._in_line = False
+        self._pool.sharing.leave(self, self.server)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """What was sent in line is to be sent again, as if for the first time."""
+        assert self.server is not None
+        self._inbox.data = self._kept + self._inbox.data
+        self._kept = b""
+        self._turns_before = self.server.turns
+        self._let_go()
+        self.phase = Phase.IDLE
+        self._server_full = self._outbound.sent = False
+        self._timing = None
 
     # --- linked: the client's settings first ---
 
@@ -714,6 +811,9 @@ class ClientSession:
         if status != IDLE or self._outbound.skip:
             return
         assert self.server is not None
+        if self._timing is not None:
+            self._timing.took(self._context.clock() - self._turn_at)
+            self._timing = None
         self._outbound.all_answered()
         self._context.counters.transactions += 1
         self.transactions += 1
@@ -813,7 +913,8 @@ class ClientSession:
 
     def _audit_due(self, server: ServerConnection) -> bool:
         interval = self._context.settings.pool.audit_interval
-        return interval > 0 and server.turns % interval == 0 and not self.pins
+        due = interval > 0 and server.turns % interval == 0
+        return due and not self.pins and not server.line
 
     def _audited(self, answer: Answer) -> None:
         """A sample: did a function, trigger or view change the session unseen?"""

@@ -12,7 +12,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
-from gateway.errors import ConnectFailed, GatewayError, NoRoute, PoolExhausted, ServerUnavailable
+from gateway.errors import (
+    ConnectFailed,
+    GatewayError,
+    NoRoute,
+    PoolExhausted,
+    ProtocolViolation,
+    ServerUnavailable,
+)
 from gateway.health.state import everybody_of
 from gateway.pool.login import ServerRefused
 from gateway.pool.prepared import IN_DOUBT, Statement
@@ -20,13 +27,14 @@ from gateway.pool.server import IDLE, ServerConnection
 from gateway.router.identity import LoginKind
 from gateway.router.replicas import BY_POLICY
 from gateway.router.route import Route
+from gateway.router.statement import Timing
 from gateway.router.topology import Role, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.gate import Gate
 from gateway.session.guest import Guest
-from gateway.session.unit import SERIALIZABLE, Reader, Unit, reads_only
+from gateway.session.unit import SERIALIZABLE, Reader, Unit, lone_read, reads_only
 from gateway.settings.model import ReadPolicy
 
 _POLICIES: Final = {"primary": ReadPolicy.PRIMARY, "replica": ReadPolicy.PREFER_REPLICA}
@@ -203,7 +211,7 @@ class ReadingSession(ClientSession):
 
     # --- linked ---
 
-    def granted(self, server: ServerConnection) -> None:
+    def _before_link(self) -> None:
         target = self.last_route
         assert target is not None
         self._context.holds.leave(self)
@@ -214,7 +222,17 @@ class ReadingSession(ClientSession):
             self._guard_read()
         elif self._context.health.serves_reads(target.shard):
             self._mark(target.owner or everybody_of(target.shard))
-        super().granted(server)
+        if self._context.settings.pool.share_depth > 1:
+            self._timing = self._lone_read()
+            self._turn_at = self._context.clock()
+
+    def _lone_read(self) -> Timing | None:
+        if self.login.kind is LoginKind.OPERATOR or self.pins:
+            return None
+        try:
+            return lone_read(self._inbox.data, self._read_unit())
+        except ProtocolViolation:
+            return None
 
     def _guard_read(self) -> None:
         """Nothing else may follow the read to its server."""

@@ -17,6 +17,7 @@ from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 from gateway.router.roaming import NeedParent
 from gateway.router.route import NeedOwner, Reject, Route
+from gateway.router.statement import Timing
 from gateway.router.values import Incomplete
 from gateway.session.client import Phase
 from gateway.session.context import Context
@@ -146,11 +147,18 @@ class RoamingSession(ScatteringSession):
     def _policy_said(self, unit: Unit) -> ReadPolicy | None:
         return policy_of(self._roaming.role)
 
-    def granted(self, server: ServerConnection) -> None:
+    def _before_link(self) -> None:
         assert self.last_route is not None
         self._roaming.linked(self.last_route, self._unit.asks)
         self._check_gate.admit(self._unit)
-        super().granted(server)
+        super()._before_link()
+
+    def _lone_read(self) -> Timing | None:
+        return None if self._roaming.begun else super()._lone_read()
+
+    def _take_back(self) -> None:
+        super()._take_back()
+        self._roaming.unlinked()
 
     def _guard_read(self) -> None:
         """Its gate is there always."""

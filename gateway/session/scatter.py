@@ -11,6 +11,7 @@ from gateway.errors import GatewayError, ServerSaid, ServerUnavailable, Shutting
 from gateway.pool.pool import Pool
 from gateway.pool.prepared import IN_DOUBT
 from gateway.pool.server import Answer, ServerConnection, SilentClient
+from gateway.pool.sharing import Alone
 from gateway.protocol import replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.replies import Expected
@@ -143,7 +144,7 @@ class Scatter:
             self._done()
 
 
-class _Branch(SilentClient):
+class _Branch(SilentClient, Alone):
     """One of the servers asked."""
 
     def __init__(self, scatter: Scatter, index: int, pool: Pool, number: int) -> None:

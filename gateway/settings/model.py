@@ -326,6 +326,19 @@ class Pool(Section):
         description="Connections that clients may keep for session state; one more is closed with"
         " 53400. All of them when empty.",
     )
+    share_depth: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="When none is free, so many clients may send a short read by itself over one"
+        " connection, one behind the other; 1: none but the one that has it.",
+    )
+    share_ms: float = Field(
+        2.0,
+        gt=0,
+        le=1000,
+        description="Reads that took less than this, by what was measured of them, are short.",
+    )
     audit_interval: int = Field(
         1000,
         ge=0,

@@ -15,7 +15,7 @@ resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 from gateway.router import sqlparse
 from gateway.router.facts import FactsCache
 
-def ask(text, seconds=2.0):
+def ask(text, seconds=4.0):
     cache = FactsCache(100, 10_000_000)
     began = time.process_time()
     facts = cache.facts(text.encode())

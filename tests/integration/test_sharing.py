@@ -1,0 +1,253 @@
+"""Short reads of several clients on one server: own answers only, whatever the others do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import pytest
+
+from gateway.pool.core import ServerState
+from gateway.pool.pool import Pool
+from gateway.protocol import messages
+from gateway.worker import Worker
+from tests.conftest import FreshDatabase, Provisioned
+from tests.running import (
+    changed,
+    eventually,
+    moved,
+    past_the_gateway,
+    place,
+    pool_of,
+    rest,
+    running,
+)
+from tests.wire import Place, Wire, run, send_cancel
+
+CLIENTS = 24
+DEPTH = 4
+ROUNDS = 40
+
+
+class House:
+    """A gateway with one database, two servers for it, and lines of four."""
+
+    def __init__(self, worker: Worker, url: str, place: Place) -> None:
+        self.worker = worker
+        self.url = url
+        self.place = place
+
+    @property
+    def pool(self) -> Pool:
+        return pool_of(self.worker, self.url)
+
+
+@pytest.fixture
+async def house(provisioned: Provisioned, fresh_database: FreshDatabase) -> AsyncIterator[House]:
+    url = await fresh_database("sharing")
+    await past_the_gateway(
+        url,
+        "CREATE TABLE item AS SELECT n AS id, 'item ' || n AS name FROM generate_series(1, 1000) n",
+    )
+    pool = {"max": 2, "share_depth": DEPTH, "share_ms": 200.0}
+    settings = moved(changed(provisioned.settings, pool=pool), "LAW", url)
+    async with running(settings) as worker:
+        house = House(worker, url, place(worker, provisioned.owner_on("law")))
+        yield house
+        await rest(worker)
+
+
+async def learn(house: House) -> None:
+    """Have the gateway see that the reads are short."""
+    wire = await Wire.logged_in(house.place)
+    for number in range(1, 6):
+        await simple(wire, number)
+        await unnamed(wire, number)
+        await failing(wire, number)
+    await wire.close()
+    connection = await connect(house.place)
+    for number in range(1, 6):
+        await prepared(connection, number)
+    await connection.close()
+
+
+async def connect(where: Place) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        host=where.host,
+        port=where.port,
+        user=where.user,
+        password=where.password,
+        database=where.database,
+    )
+
+
+async def simple(wire: Wire, number: int) -> None:
+    name = await wire.value(f"SELECT name FROM item WHERE id = {number}")
+    assert name == f"item {number}"
+
+
+async def unnamed(wire: Wire, number: int) -> None:
+    wire.send(run("SELECT name FROM item WHERE id = $1::int", str(number).encode()), messages.SYNC)
+    told = await wire.until("Z")
+    assert "".join(one.tag for one in told) == "12TDCZ"
+    assert told[3].cells == [f"item {number}".encode()]
+
+
+async def failing(wire: Wire, number: int) -> None:
+    wire.send(messages.query(f"SELECT 1 / (id - {number}) FROM item WHERE id = {number}"))
+    told = await wire.until("Z")
+    assert [one.fields["C"] for one in told if one.tag == "E"] == ["22012"]
+
+
+async def prepared(connection: asyncpg.Connection, number: int) -> None:
+    sql = "SELECT name FROM item WHERE id = $1"
+    assert await connection.fetchval(sql, number) == f"item {number}"
+
+
+async def test_everybody_hears_his_own_answer(house: House) -> None:
+    await learn(house)
+    kinds: list[Callable[[Wire, int], Awaitable[None]]] = [simple, unnamed, failing]
+
+    async def by_wire(client: int) -> None:
+        chance = random.Random(client)
+        wire = await Wire.logged_in(house.place)
+        for _ in range(ROUNDS):
+            await chance.choice(kinds)(wire, chance.randint(1, 1000))
+        await wire.close()
+
+    async def by_driver(client: int) -> None:
+        chance = random.Random(client)
+        connection = await connect(house.place)
+        for at in range(ROUNDS):
+            number = chance.randint(1, 1000)
+            await prepared(connection, number)
+            if at % 20 == 10:
+                async with connection.transaction():
+                    sql = "UPDATE item SET name = name WHERE id = $1 RETURNING name"
+                    assert await connection.fetchval(sql, number) == f"item {number}"
+        await connection.close()
+
+    await asyncio.gather(*map(by_wire, range(CLIENTS)), *map(by_driver, range(CLIENTS)))
+    assert house.pool.sharing.rides > CLIENTS
+
+
+async def test_who_leaves_or_cancels_disturbs_nobody(house: House) -> None:
+    """Cancels and clients that vanish in the middle, at any time; the others see no error."""
+    await learn(house)
+    over = asyncio.Event()
+
+    async def steady(client: int) -> int:
+        chance = random.Random(client)
+        wire = await Wire.logged_in(house.place)
+        rounds = 0
+        while not over.is_set():
+            number = chance.randint(1, 1000)
+            await chance.choice([simple, unnamed])(wire, number)
+            rounds += 1
+        await wire.close()
+        return rounds
+
+    async def cancelling(client: int) -> int:
+        chance = random.Random(client)
+        wire = await Wire.logged_in(house.place)
+        cancelled = 0
+        for _ in range(ROUNDS):
+            number = chance.randint(1, 1000)
+            wire.send(messages.query(f"SELECT name FROM item WHERE id = {number}"))
+            await asyncio.sleep(chance.random() / 200)
+            await send_cancel(house.place.host, house.place.port, wire.pid, wire.secret)
+            told = await wire.until("Z")
+            if told[0].tag == "E":
+                assert told[0].fields["C"] == "57014"
+                cancelled += 1
+            else:
+                assert told[1].cells == [f"item {number}".encode()]
+        await wire.close()
+        return cancelled
+
+    async def vanishing(client: int) -> None:
+        chance = random.Random(client)
+        for _ in range(ROUNDS // 3):
+            wire = await Wire.logged_in(house.place)
+            wire.send(messages.query("SELECT name FROM item WHERE id = 7"))
+            await asyncio.sleep(chance.random() / 100)
+            wire.rst()
+
+    async with asyncio.TaskGroup() as group:
+        calm = [group.create_task(steady(client)) for client in range(CLIENTS)]
+        await asyncio.gather(*map(cancelling, range(6)), *map(vanishing, range(4)))
+        over.set()
+    assert all(task.result() > 0 for task in calm)
+    assert house.pool.sharing.rides > CLIENTS
+
+
+async def test_a_server_that_dies_has_the_others_ask_elsewhere(house: House) -> None:
+    await learn(house)
+    over = asyncio.Event()
+    lost = 0
+
+    async def steady(client: int) -> None:
+        nonlocal lost
+        chance = random.Random(client)
+        wire = await Wire.logged_in(house.place)
+        while not over.is_set():
+            number = chance.randint(1, 1000)
+            wire.send(messages.query(f"SELECT name FROM item WHERE id = {number}"))
+            told = await wire.until("ZE")
+            if told[-1].tag == "E":
+                assert told[-1].fields["C"] in ("57P01", "08006")
+                lost += 1
+                wire.rst()
+                wire = await Wire.logged_in(house.place)
+            else:
+                assert told[1].cells == [f"item {number}".encode()]
+        await wire.close()
+
+    async with asyncio.TaskGroup() as group:
+        for client in range(CLIENTS):
+            group.create_task(steady(client))
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            await past_the_gateway(
+                house.url,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend' LIMIT 1",
+            )
+        over.set()
+    assert lost <= 10, "more than one client saw the death of one server"
+    assert house.pool.sharing.rides > CLIENTS
+
+
+async def test_a_slow_read_keeps_nobody_in_line(house: House) -> None:
+    """It was short before: who got in line behind it is served elsewhere."""
+    sql = (
+        "SELECT count(*) FROM item a, item b, item c"
+        " WHERE a.id < {0} AND b.id < {0} AND c.id < 21 AND a.name < b.name"
+    )
+    wires = [await Wire.logged_in(house.place) for _ in range(7)]
+    short = "SELECT name FROM item WHERE id = 5"
+    for text in (sql.format(1001), short):
+        timing = house.worker.context.facts.facts(text.encode()).timing
+        assert timing is not None
+        for _ in range(8):
+            timing.took(0.001)
+    await wires[0].query("SELECT 1")
+    house.pool.sharing.short_s = 0.02
+    holders, slow, others = wires[:2], wires[2], wires[3:]
+    for holder in holders:
+        await holder.query("BEGIN")
+    for asked, one in enumerate((slow, *others)):
+        one.send(messages.query(sql.format(1001) if one is slow else short))
+        await eventually(lambda at=asked: len(house.pool.core.queue) == at + 1)  # type: ignore[misc]
+    await holders[0].query("COMMIT")
+    await eventually(lambda: house.pool.sharing.rides > 0)
+    await holders[1].query("COMMIT")
+    told = await asyncio.gather(*(one.until("Z") for one in others))
+    assert [one[1].cells for one in told] == [[b"item 5"]] * len(others)
+    assert house.pool.core.count(ServerState.BUSY) == 1, "the slow one goes on"
+    assert (await slow.until("Z"))[1].cells == [b"9990000"]
+    for one in wires:
+        await one.close()
