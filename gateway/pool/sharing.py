@@ -1,4 +1,4 @@
-"""Several clients' short reads on one server, one behind the other (decisions/0009).
+"""Several clients' short reads on one server, one behind the other (decisions/0010).
 
 A client that was granted a server and has sent one short read may carry others: theirs are sent
 right behind it, each with its own Sync, and answered in order. Who is in line has lost nothing yet:

@@ -577,6 +577,7 @@ class ClientSession:
         self._outbound.sent = False
         self._first_unit = True
         self._turns_before = server.turns
+        self._outbound.renewable = False
         self._in_line = True
         server.line.append((self, self.number))
         self._log_target()
