@@ -7,7 +7,6 @@ import pytest
 
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
-from gateway.settings.dsn import parse
 from gateway.settings.model import Settings
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway, until
@@ -30,26 +29,10 @@ def _pool(gateway: Gateway) -> Pool:
 
 @pytest.fixture
 async def gateway(start_gateway: StartGateway, provisioned: Provisioned) -> Gateway:
-    law = provisioned.url("law")
-    await past_the_gateway(
-        provisioned.url("technology"), f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)"
-    )
-    await _copied(provisioned.url("technology"), parse(law).database)
+    law, elsewhere = provisioned.url("law"), provisioned.url("technology")
+    await past_the_gateway(elsewhere, f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)")
+    await past_the_gateway(elsewhere, f"CREATE DATABASE {COPY}")
     return await start_gateway(_moved(provisioned.settings, law.replace("crm_law", COPY)))
-
-
-async def _copied(url: str, database: str) -> None:
-    """A copy of a database, whose other connections, another gateway's too, are ended before."""
-    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
-    for attempts_left in reversed(range(5)):
-        await past_the_gateway(url, end)
-        try:
-            await past_the_gateway(url, f"CREATE DATABASE {COPY} TEMPLATE {database}")
-        except asyncpg.ObjectInUseError:
-            if not attempts_left:
-                raise
-        else:
-            return
 
 
 async def _use(gateway: Gateway) -> None:

@@ -26,7 +26,7 @@ from tests.running import changed, eventually, moved, past_the_gateway, place, r
 from tests.wire import EOF, GSSENC_REQUEST, SSL_REQUEST, Message, Place, Wire
 
 HOST = "localhost"
-LOGIN_TIMEOUT_S = 1.0
+LOGIN_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,14 +55,15 @@ def test_a_full_message_of_the_longest_keys_fits_a_notification() -> None:
 
 
 async def test_those_who_ask_for_the_same_key_share_one_answer() -> None:
-    clock, sent = Clock(), list[str]()
+    clock, sent, is_sent = Clock(), list[str](), asyncio.Event()
 
     async def send(payload: str) -> None:
         sent.append(payload)
+        is_sent.set()
 
     relay, other = CancelRelay(Seal(META, clock), send), Seal(META, clock)
     asking = [asyncio.create_task(relay.forward(*ASKED.keys[0])) for _ in range(3)]
-    await asyncio.sleep(0.01)
+    await is_sent.wait()
     assert [other.open(one) for one in sent] == [ASKED]
     relay.heard(other.close(_Message(ASKED.keys, True)))
     assert await asyncio.gather(*asking) == [True] * 3
