@@ -262,6 +262,11 @@ _POOL_COUNTERS = (
     _PoolMetric("cleaned", "Servers cleaned after use.", lambda pool: pool.counters.cleaned),
     _PoolMetric("cancels", "Cancel requests sent on.", lambda pool: pool.counters.cancels),
     _PoolMetric(
+        "rides",
+        "Short reads sent behind another client's on its connection (pool.share_depth).",
+        lambda pool: pool.sharing.rides,
+    ),
+    _PoolMetric(
         "query_timeouts",
         "Statements cancelled because they took too long.",
         lambda pool: pool.counters.query_timeouts,
