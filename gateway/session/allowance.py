@@ -196,9 +196,11 @@ class Budgets:
 
     # --- clients ---
 
-    def login_timeout_s(self, login: Login, owner: str | None) -> float | None:
+    def login_timeout_s(
+        self, login: Login, owner: str | None, industry: str | None = None
+    ) -> float | None:
         """How long the login may take in all; None for as long as any."""
-        levels = self._named(login, owner, None)
+        levels = self._named(login, owner, industry)
         return next((x.limits.login_timeout_s for x in levels if x.limits.login_timeout_s), None)
 
     def seat(self, number: int, login: Login, owner: str | None, industry: str | None) -> None:

@@ -129,10 +129,17 @@ class Doorkeeper:
         if login.kind is not LoginKind.OPERATOR:
             self._require_room(0)
         asked, settings = _wishes(startup, owner)
-        allowed_s = self._context.budgets.login_timeout_s(login, asked.owner or login.owner)
-        if allowed_s is not None and arrival.deadline is not None:
-            arrival.deadline.allow(allowed_s)
-        return Admission(arrival, startup, login, asked, settings)
+        admission = Admission(arrival, startup, login, asked, settings)
+        self._set_time(admission, None)
+        return admission
+
+    def _set_time(self, admission: Admission, industry: str | None) -> None:
+        """How long the login may take, by what is known of it."""
+        login, deadline = admission.login, admission.arrival.deadline
+        owner = admission.asked.owner or login.owner
+        allowed_s = self._context.budgets.login_timeout_s(login, owner, industry)
+        if allowed_s is not None and deadline is not None:
+            deadline.allow(allowed_s)
 
     def _require_room(self, reserve: int) -> None:
         """Refuse one client too many; the reserve is for operators, who must always get in."""
@@ -158,6 +165,7 @@ class Doorkeeper:
             await self._open_passthrough(admission)
             return
         home = await self._home(admission)
+        self._set_time(admission, home.shard.industry)
         hello = await self._hello(admission, home)
         parameters = dict(hello.parameters)
         arrival, login = admission.arrival, admission.login

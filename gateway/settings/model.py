@@ -446,7 +446,9 @@ class Limits(Section):
         None, description="In place of `pool.idle_transaction_timeout_s`."
     )
     login_timeout_s: Seconds | None = Field(
-        None, description="In place of `listen.login_timeout_s`; owners' and logins' only."
+        None,
+        description="In place of `listen.login_timeout_s`; an owner's, login's or industry's from"
+        " when it is known.",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -17,7 +19,7 @@ from tests.conftest import FreshDatabase, Provisioned
 from tests.fault.traffic import memory_mb, traffic
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.running import Backends, backends, changed, eventually, moved, place, rest, running
-from tests.wire import Place, Wire
+from tests.wire import Place, Refused, Wire
 
 pytestmark = pytest.mark.long
 
@@ -177,3 +179,78 @@ async def test_trap_a_server_that_does_not_read_stops_its_client_and_fills_no_me
     wire.rst()
     house.proxy.heal()
     await rest(house.worker)
+
+
+@contextmanager
+def black_hole() -> Iterator[socket.socket]:
+    """A port that answers no SYN: the queue of its connections is full, and nobody accepts."""
+    fillers = [socket.socket() for _ in range(4)]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        try:
+            yield listener
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+async def test_trap_a_black_hole_is_told_in_time_and_left_by_itself(
+    provisioned: Provisioned,
+) -> None:
+    """Not even a RST comes: connects hang. Other databases are as quick as ever."""
+    url = provisioned.url("law")
+    dsn = parse(url)
+    with black_hole() as hole:
+        proxy = FaultProxy(dsn.host, dsn.port, hole.getsockname()[1])
+        proxy.stopped = False
+        settings = changed(provisioned.settings, pool={"max": 2, "connect_timeout_ms": 500})
+        async with running(moved(settings, "LAW", proxy.url(url))) as worker:
+            law = place(worker, provisioned.owner_on("law"))
+            dentist = place(worker, provisioned.owner_on("dentist"))
+            async with traffic([dentist], 3) as others:
+                began = time.monotonic()
+                with pytest.raises(Refused) as caught:
+                    await Wire.logged_in(law)
+                told_s = time.monotonic() - began
+                assert caught.value.sqlstate == "08001"
+                assert told_s < 5
+                await others.answered(20)
+                while (one := _taken(hole)) is not None:
+                    one.close()
+                server = await asyncio.start_server(proxy.arrived, sock=hole.dup(), backlog=64)
+                began = time.monotonic()
+                wire = await _admitted(law)
+                back_s = time.monotonic() - began
+                await wire.close()
+            print(
+                f"| black hole | 08001 after {told_s:.2f} s | {back_s * 1000:.0f} ms"
+                f" | others {dict(others.errors)}, longest {others.longest_s * 1000:.0f} ms |"
+            )
+            assert not others.errors
+            assert back_s < RECOVERED_S
+            await rest(worker)
+        server.close()
+        await proxy.close()
+
+
+def _taken(listener: socket.socket) -> socket.socket | None:
+    """A connection that waits to be accepted."""
+    listener.setblocking(False)
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None
+
+
+async def _admitted(where: Place) -> Wire:
+    """A client, as soon as there may be one."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await Wire.logged_in(where)
+            except Refused:
+                await asyncio.sleep(0.02)

@@ -295,11 +295,13 @@ async def test_an_owner_may_leave_transactions_idle_for_longer_or_shorter(
         await rest(worker)
 
 
-async def test_a_login_that_takes_longer_than_its_owner_may_is_ended(
-    start: Start, owners: list[SeedLogin]
+@pytest.mark.parametrize("level", ["owners", "industries"])
+async def test_a_login_that_takes_longer_than_its_owner_or_industry_may_is_ended(
+    start: Start, owners: list[SeedLogin], level: str
 ) -> None:
     """Its server has to be waited for: somebody else holds the only one."""
-    limits = {"owners": {owners[0].owner: {"login_timeout_s": 0.3}}}
+    name = owners[0].owner if level == "owners" else owners[0].industry
+    limits = {level: {name: {"login_timeout_s": 0.3}}}
     async with start({"pool": {"max": 1}, "limits": limits}) as worker:
         holder = await Wire.logged_in(place(worker, owners[1]))
         await holder.query("BEGIN")
