@@ -13,7 +13,7 @@ APPS_STAMP := $(APPS)/node_modules/.installed
 COMPILED_TESTS := tests/unit/protocol tests/unit/router tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
 
-.PHONY: test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean
+.PHONY: test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean bench-micro
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -79,6 +79,9 @@ bench: $(BENCH_STAMP) compiled ## PostgreSQL, PgBouncer and the gateway side by 
 
 bench-short: $(BENCH_STAMP) compiled ## the same in less than 5 minutes
 	@$(BIN)/python -m benchmarks --short $(ARGS)
+
+bench-micro: $(STAMP) compiled ## parts of the hot path against the stored baseline; ARGS=--save
+	@$(BIN)/python -m benchmarks.micro $(ARGS)
 
 capacity: $(BENCH_STAMP) compiled ## how many owners a deployment carries; ARGS='--config my.yaml --short'
 	@$(BIN)/python -m benchmarks.capacity $(ARGS)
