@@ -154,7 +154,7 @@ async def _transaction(kind: str) -> Once:
     session.data_received(messages.message(b"P", b"P_0\0" + micro_relay._TEXT) + messages.SYNC)
     server.data_received(micro_relay._PARSED + messages.READY_IDLE)
     ask, answer = micro_relay.KINDS[kind]
-    asks = [ask(aid) for aid in range(1, 10_001)]
+    asks = [ask(aid) for aid in range(1, 2_001)]
     once = micro_relay._transaction(session, server, asks, answer)
     before = session.transactions
     once()
