@@ -133,6 +133,9 @@ async def make_tenants(raw: Mapping[str, Any], tenants: Sequence[Tenant], passwo
     by_shard: dict[str, list[Tenant]] = defaultdict(list)
     for tenant in tenants:
         by_shard[tenant.shard].append(tenant)
+    # pgbench's own owner is known in its database as any owner is in theirs.
+    own = next(one for one in snapshot.shards.values() if one.industry == BENCH_INDUSTRY)
+    by_shard[own.name].append(_bench_owner(tenants, own.name))
     for shard, here in by_shard.items():
         connection = await connect(places[snapshot.shards[shard].primary.address])
         try:
@@ -147,18 +150,23 @@ def _home(snapshot: Snapshot, id: int, industry: str) -> str:
     return shard.name
 
 
+def _bench_owner(tenants: Sequence[Tenant], shard: str) -> Tenant:
+    """Whom the login ``bench`` is."""
+    return Tenant(len(tenants) + 1, BENCH_INDUSTRY, shard)
+
+
 async def _fill_meta(
     meta: asyncpg.Connection[asyncpg.Record], tenants: Sequence[Tenant], verifier: str
 ) -> None:
-    bench_id = len(tenants) + 1
-    users = [*_users(tenants), (bench_id, "bench@example.com", "bench", BENCH_INDUSTRY)]
+    bench = _bench_owner(tenants, "")
+    users = _users([*tenants, bench])
     logins: list[tuple[str, str, str, str | None]] = [
         (login_of(one), "owner", verifier, str(one.id)) for one in tenants
     ]
-    logins.append((ROLE, "owner", verifier, str(bench_id)))
+    logins.append((ROLE, "owner", verifier, str(bench.id)))
     logins.append((SERVICE, "service", verifier, None))
     async with meta.transaction():
-        await _copy(meta, "User", ("id", "email", "name", "industry"), users)
+        await _copy(meta, "User", ("id", "email", "name", "industry"), list(users))
         await meta.copy_records_to_table(
             "login",
             schema_name="gateway",
