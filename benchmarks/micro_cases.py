@@ -20,6 +20,7 @@ from gateway.admin.version import build
 from gateway.pool.pool import Pool
 from gateway.pool.prepared import Statement
 from gateway.pool.server import ServerConnection
+from gateway.pool.sharing import Alone
 from gateway.protocol import messages
 from gateway.protocol.framing import ALL_TAGS, walk
 
@@ -120,7 +121,7 @@ CASES: Mapping[str, tuple[Callable[[], Awaitable[Once]], int]] = MappingProxyTyp
 """Each case by name: how it is made, and how often it runs."""
 
 
-class _Nobody:
+class _Nobody(Alone):
     """Waits for a server that is always there."""
 
     def granted(self, server: ServerConnection) -> None:
