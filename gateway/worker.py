@@ -51,6 +51,7 @@ from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
+from gateway.session.seats import Seats
 from gateway.session.two_phase import TwoPhase
 from gateway.settings.changes import described
 from gateway.settings.dsn import Dsn, parse
@@ -85,6 +86,7 @@ class Place:
     fleet: Fleet
     sockets: Sequence[socket.socket]
     census: Census
+    seats: Seats
     marks: Marks
 
     def part_of(self, whole: int) -> int:
@@ -126,7 +128,7 @@ class Worker:
             clock=monotonic,
             mock_secret=_mock_secret(settings),
             health=Health(place.marks if place else Marks.private(monotonic())),
-            budgets=Budgets(monotonic, place.count if place else 1),
+            budgets=Budgets(monotonic, place.count, place.seats) if place else Budgets(monotonic),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),

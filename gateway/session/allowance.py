@@ -6,7 +6,6 @@ nothing for it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from gateway.errors import RateExceeded, TooManyClients
 from gateway.pool.fairness import NOBODY, Bound, Tenant
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Route
+from gateway.session.seats import Seats
 from gateway.settings.model import Limits, Settings
 
 _BUCKETS_MAX = 65_536
@@ -94,9 +94,12 @@ class _Named:
 
 
 class Budgets:
-    """The limits in force, and how much of them is used; ``parts`` workers share each bound."""
+    """The limits in force, and how much of them is used; ``parts`` workers share each bound.
 
-    def __init__(self, clock: Clock, parts: int = 1) -> None:
+    Clients are counted in ``seats``, of all workers together; of all else each has a part.
+    """
+
+    def __init__(self, clock: Clock, parts: int = 1, seats: Seats | None = None) -> None:
         self.epoch = 0
         """Changes when the limits do: allowances made before are out of date."""
         self._clock = clock
@@ -104,7 +107,7 @@ class Budgets:
         self._settings: Settings | None = None
         self._buckets: LRUCache[str, Bucket] = LRUCache(_BUCKETS_MAX)
         self._seats: dict[int, tuple[str, ...]] = {}
-        self._taken: Counter[str] = Counter()
+        self._table = seats or Seats.private()
         self._tally = Tally()
 
     def configure(self, settings: Settings) -> None:
@@ -205,18 +208,20 @@ class Budgets:
 
     def seat(self, number: int, login: Login, owner: str | None, industry: str | None) -> None:
         """Count the client of this number until it `leave`s. Raises TooManyClients."""
-        limited = [x for x in self._named(login, owner, industry) if x.limits.clients is not None]
-        for one in limited:
-            assert one.limits.clients is not None
-            if self._taken[one.name] >= self._part(one.limits.clients):
+        taken: list[str] = []
+        for one in self._named(login, owner, industry):
+            if (most := one.limits.clients) is None:
+                continue
+            taken.append(one.name)
+            if self._table.take(one.name) > most:
+                for name in taken:
+                    self._table.give(name)
                 raise TooManyClients(
                     f"too many clients of {one.name}",
-                    hint=f"At most {one.limits.clients} may be connected at a time.",
+                    hint=f"At most {most} may be connected at a time.",
                 )
-        if limited:
-            names = tuple(one.name for one in limited)
-            self._seats[number] = names
-            self._taken.update(names)
+        if taken:
+            self._seats[number] = tuple(taken)
 
     def counted(self, number: int) -> tuple[str, ...]:
         """Under what names a client is counted."""
@@ -226,11 +231,10 @@ class Budgets:
         """Count a client that another worker has let in."""
         if names := tuple(names):
             self._seats[number] = names
-            self._taken.update(names)
+            for name in names:
+                self._table.take(name)
 
     def leave(self, number: int) -> None:
         """A client has gone."""
         for name in self._seats.pop(number, ()):
-            self._taken[name] -= 1
-            if not self._taken[name]:
-                del self._taken[name]
+            self._table.give(name)

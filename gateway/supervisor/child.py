@@ -29,6 +29,7 @@ from gateway.health.marks import Marks
 from gateway.net.listener import open_tcp
 from gateway.session.census import Census
 from gateway.session.listens_moving import Refused
+from gateway.session.seats import Seats
 from gateway.session.standing import Instruction, Standing
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
@@ -114,6 +115,15 @@ class Seat:
         mine = {name: self.body[name] for name in ("number", "row", "count", "port")}
         return {**identity(), **mine}, self.descriptors
 
+    def _seats(self) -> Seats:
+        """Our row, empty; alone if the supervisor is one that knows of no such table."""
+        row: int = self.body["row"]
+        if "seats" not in self.descriptors:
+            return Seats.private()
+        seats = Seats.shared(self.descriptors["seats"], row)
+        seats.empty(row)
+        return seats
+
     def place(self, member: Member) -> Place:
         """As the worker sees it. Raises OSError."""
         return Place(
@@ -122,6 +132,7 @@ class Seat:
             fleet=member,
             sockets=self.sockets(),
             census=Census.shared(self.descriptors["census"], self.body["row"]),
+            seats=self._seats(),
             marks=Marks(self.descriptors["marks"], self.body["row"]),
         )
 

@@ -25,6 +25,7 @@ from gateway.health.marks import new_table
 from gateway.ids import worker_of
 from gateway.net.listener import open_tcp, open_unix
 from gateway.session.census import Census, new_census
+from gateway.session.seats import Seats, new_seats
 from gateway.session.standing import Instruction, Standing
 from gateway.settings.changes import described
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
@@ -131,6 +132,8 @@ class Supervisor:
         listen, rows = self.settings.listen, self._crew.rows + 1
         if "census" not in self._descriptors:
             self._descriptors["census"] = new_census(rows)
+        if "seats" not in self._descriptors:
+            self._descriptors["seats"] = new_seats(rows)
         if "marks" not in self._descriptors:
             self._descriptors["marks"] = new_table(rows, monotonic())
         if listen.unix_socket_dir and "unix" not in self._descriptors:
@@ -329,6 +332,8 @@ class Supervisor:
         descriptor = self._descriptors.get("census")
         if descriptor is not None and hand.row:
             Census.shared(descriptor, _OWN_ROW).nobody(hand.row)
+        if (seats := self._descriptors.get("seats")) is not None and hand.row:
+            Seats.shared(seats, _OWN_ROW).empty(hand.row)
 
     def _follow_soon(self, hand: Hand) -> None:
         """A worker may have settings of a moment, or of a supervisor, ago."""

@@ -12,10 +12,11 @@ import aiohttp
 import asyncpg
 import pytest
 
+from gateway.demo.seed import SeedLogin
 from gateway.ids import worker_of
 from gateway.protocol import messages
 from tests.conftest import Provisioned
-from tests.fleet import HOST, Fleet, fleet
+from tests.fleet import HOST, Fleet, fleet, until
 from tests.wire import Refused, Wire, send_cancel
 
 
@@ -163,3 +164,34 @@ async def test_clients_come_in_by_the_unix_socket_too(
         assert await third.fetchval("SELECT 1") == 1
         for connection in (first, second, third):
             connection.terminate()
+
+
+async def admitted(one: Fleet, login: SeedLogin) -> Wire | None:
+    """A client; None when there are too many."""
+    try:
+        return await Wire.logged_in(one.place(login))
+    except Refused as error:
+        assert error.sqlstate == "53300"
+        return None
+
+
+async def test_an_owners_clients_are_counted_over_all_workers_and_those_of_a_dead_one_are_not(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    law, limit = provisioned.owner_on("law"), 5
+    limits = {"owners": {law.owner: {"clients": limit}}}
+    async with fleet(provisioned.settings, tmp_path, {"limits": limits}) as two:
+        crowd = await asyncio.gather(*(admitted(two, law) for _ in range(4 * limit)))
+        wires = [one for one in crowd if one is not None]
+        assert len(wires) <= limit, "never more, though many came at the same instant"
+        while (one := await admitted(two, law)) is not None:
+            wires.append(one)
+        assert len(wires) == limit, "one after the other all get in, whatever worker they come to"
+        dead = two.kill_worker(1)
+        left = [wire for wire in wires if worker_of(wire.pid) != 1]
+        await until(lambda: two.workers().get(1) not in (None, dead))
+        async with asyncio.timeout(20):
+            while len(left) < limit:
+                if (one := await admitted(two, law)) is not None:
+                    left.append(one)
+        assert await admitted(two, law) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Route
 from gateway.router.topology import Endpoint, Role, Shard
 from gateway.session.allowance import Bucket, Budgets, Tally
+from gateway.session.seats import Seats, new_seats
 from gateway.settings.model import Settings
 
 LAW = Shard("law", "LAW", Endpoint("law", "127.0.0.1", 5432, "law", Role.PRIMARY))
@@ -146,6 +148,29 @@ def test_several_workers_have_a_part_each() -> None:
     allowance = made.allowance(OWNER, to("7"))
     assert allowance.tenant.bounds == (('owner "7"', 2),)
     assert (allowance.buckets[0].rate, allowance.buckets[0].burst) == (5.0, 5.0)
+
+
+def test_clients_are_counted_over_all_workers() -> None:
+    """Exactly: three clients of an owner in all, wherever they are."""
+    descriptor = new_seats(3)
+    workers = []
+    for row in (1, 2):
+        made = Budgets(lambda: 0.0, 2, Seats.shared(descriptor, row))
+        settings = budgets({"every_owner": {"clients": 3}})[0]._settings
+        assert settings is not None
+        made.configure(settings)
+        workers.append(made)
+    os.close(descriptor)
+    first, second = workers
+    for number in (1, 2, 3):
+        first.seat(number, OWNER, "7", "LAW")
+    with pytest.raises(TooManyClients):
+        second.seat(4, OWNER, "7", "LAW")
+    first.leave(2)
+    second.seat(5, OWNER, "7", "LAW")
+    with pytest.raises(TooManyClients):
+        first.seat(6, OWNER, "7", "LAW")
+    first.seat(7, OWNER, "8", "LAW")
 
 
 def test_seats_are_counted_until_their_clients_leave() -> None:
