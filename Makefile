@@ -64,6 +64,10 @@ test-differential: $(STAMP) ## random dialogues of several clients, directly and
 test-fault: $(STAMP)     ## faults of clients, servers, networks and processes, with their figures
 	@$(BIN)/python -m pytest tests/fault -m '' -s $(ARGS)
 
+.PHONY: crowd
+crowd: $(STAMP)          ## 10,000 idle clients of 50,000 owners on two workers: what that takes of memory
+	@$(BIN)/python -u -m tests.fault.crowd $(ARGS)
+
 soak: $(STAMP)           ## half an hour of mixed load and random faults; ARGS='--minutes 5 --kills'
 	@$(BIN)/python -u -m tests.fault.soak $(ARGS)
 

@@ -11,11 +11,11 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.admin import operations
 from gateway.admin.console import Console
 from gateway.admin.fleet import Fleet
-from gateway.admin.http import HttpServer
 from gateway.admin.pages import WorkerPages
 from gateway.admin.views import Views
 from gateway.clock import monotonic
@@ -58,6 +58,9 @@ from gateway.settings.dsn import Dsn, parse
 from gateway.settings.effective import pool_limits
 from gateway.settings.model import Pool as PoolSettings
 from gateway.settings.model import Routing, Settings, TlsMode
+
+if TYPE_CHECKING:
+    from gateway.admin.http import HttpServer
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +155,8 @@ class Worker:
             self.context, self._reload_all, self.state, place.fleet if place else None
         )
         self._console = Console(self.views)
-        self._http = HttpServer(WorkerPages(self.views))
+        self._http: HttpServer | None = None
+        """Of a worker that is alone; else the supervisor's."""
 
     # --- life ---
 
@@ -166,9 +170,15 @@ class Worker:
         if self._place is not None:
             _log.info("worker %d is ready", self._place.number)
             return
-        await self._http.start()
+        await self._serve_http()
         host, port = self.address
-        _log.info("ready: listening on %s:%d, HTTP on %s", host, port, self._http.address)
+        _log.info("ready: listening on %s:%d, HTTP on %s", host, port, self.http_address)
+
+    async def _serve_http(self) -> None:
+        from gateway.admin.http import HttpServer  # 8 MB, which one among several does without
+
+        self._http = HttpServer(WorkerPages(self.views))
+        await self._http.start()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -178,7 +188,7 @@ class Worker:
     @property
     def http_address(self) -> tuple[str, int] | None:
         """Where metrics and health are; None when HTTP is off."""
-        return self._http.address
+        return None if self._http is None else self._http.address
 
     def state(self) -> str:
         """``ready``, ``draining`` or ``starting``, for the health pages."""
@@ -283,7 +293,8 @@ class Worker:
         await self._two_phase_log.close()
         await self.context.pools.shut()
         await self.context.directory.close()
-        await self._http.stop()
+        if self._http is not None:
+            await self._http.stop()
 
     # --- parts ---
 

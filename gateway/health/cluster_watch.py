@@ -12,12 +12,14 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Collection, Iterable
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from gateway.clock import jittered
 from gateway.health.patroni import Member, read_members
 from gateway.net.backoff import Backoff
+
+if TYPE_CHECKING:
+    import aiohttp
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class ClusterWatch:
                 await self._task
 
     async def _run(self) -> None:
+        import aiohttp  # 8 MB, and most workers watch no cluster
+
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:

@@ -115,7 +115,7 @@ async def traffic(
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     bad = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
     assert not bad, bad
-    assert not made.foreign
+    assert not made.foreign, made.foreign[:5]
 
 
 def memory_mb(pid: int | None = None) -> float:
