@@ -345,7 +345,7 @@ class ServerConnection:
         for kind in _STEP_KINDS:
             unheard = silent or kind != replies.EXECUTE
             self.replies.expect(Expected(kind, silent=unheard, on_failed=on_failed))
-        parse = messages.message(b"P", _STEP + messages.cstring(sql) + b"\0\0")
+        parse = messages.message(b"P", STEP + messages.cstring(sql) + b"\0\0")
         return _STEP_BEFORE + parse + _STEP_AFTER
 
     @property
@@ -670,15 +670,16 @@ def _quoted(text: str) -> str:
 
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
 
-_STEP = NAME_PREFIX + b"step\0"
-_STEP_BEFORE = messages.message(b"C", b"S" + _STEP)
+STEP = NAME_PREFIX + b"step\0"
+"""What `prepare_step` prepares; a batch that failed may have left it."""
+_STEP_BEFORE = messages.message(b"C", b"S" + STEP)
 """It may be there still from a batch that failed."""
 _STEP_AFTER = b"".join(
     (
-        messages.message(b"B", _STEP + _STEP + b"\0\0\0\0\0\0"),
-        messages.message(b"E", _STEP + b"\0\0\0\0"),
-        messages.message(b"C", b"P" + _STEP),
-        messages.message(b"C", b"S" + _STEP),
+        messages.message(b"B", STEP + STEP + b"\0\0\0\0\0\0"),
+        messages.message(b"E", STEP + b"\0\0\0\0"),
+        messages.message(b"C", b"P" + STEP),
+        messages.message(b"C", b"S" + STEP),
     )
 )
 _STEP_KINDS = (

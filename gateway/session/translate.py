@@ -22,7 +22,7 @@ from gateway.pool.prepared import (
     Statements,
     Unnamed,
 )
-from gateway.pool.server import ServerConnection
+from gateway.pool.server import STEP, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.replies import Expected
@@ -168,7 +168,9 @@ class Translator:
 
     def close_others(self, server: ServerConnection) -> bytes:
         """What to send before a statement that asks what is prepared: it finds no other's."""
-        return _close(server, server.prepared.all_but(set(self._named.values())))
+        server.replies.expect(Expected(replies.CLOSE, silent=True))
+        others = _close(server, server.prepared.all_but(set(self._named.values())))
+        return messages.message(b"C", b"S" + STEP) + others
 
     def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
         """A statement is parsed, bound or described: what must be sent before, booked."""

@@ -127,6 +127,11 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for text in ("COMMIT PREPARED 'one'", "VACUUM shape", "DISCARD ALL")
     },
+    "a step of the gateway's that failed is not listed": (
+        (A, say(*run("SELECT 1"), query("DISCARD ALL"), SYNC)),
+        (A, say("SELECT name FROM pg_prepared_statements")),
+        (A, say(*run("SELECT 1"), query("RESET ALL"), *run("TABLE pg_prepared_statements"), SYNC)),
+    ),
     "unnamed write on a server that is stamped anew": (
         (C, say("BEGIN", "SELECT 1")),
         (B, say(function_call(177, b"40", b"2"))),
@@ -210,7 +215,7 @@ _BEFORE_SET_TRANSACTION = (
 
 @pytest.mark.parametrize("name", DIALOGUES)
 async def test_a_dialogue_is_as_with_the_server(twins: Twins, name: str) -> None:
-    await twins.play(Script(DIALOGUES[name]))
+    await twins.play(Script(DIALOGUES[name], ({"application_name": "one"}, {}, {}, {})))
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
