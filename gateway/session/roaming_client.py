@@ -71,6 +71,7 @@ class RoamingSession(ScatteringSession):
             return True
         if answer is None:
             return False
+        self._outbound.translator.answered_query()
         self._inbox.data = self._inbox.data[self._unit.size :]
         self._transport.write(answer)
         return True

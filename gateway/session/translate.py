@@ -187,6 +187,10 @@ class Translator:
             return replies.CLIENT_QUERY
         return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
 
+    def answered_query(self) -> None:
+        """A simple Query was answered without a server."""
+        self._unnamed.become(None)
+
     def query_as_batch(self, server: ServerConnection) -> bytes:
         """What to send before messages that stand for a simple Query."""
         undo = self._replace_unnamed(server, None)

@@ -132,6 +132,15 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say("SELECT name FROM pg_prepared_statements")),
         (A, say(*run("SELECT 1"), query("RESET ALL"), *run("TABLE pg_prepared_statements"), SYNC)),
     ),
+    "unnamed statement and a BEGIN": (
+        (A, say(parse("", "SELECT 1"), SYNC)),
+        (A, say("BEGIN")),
+        (A, say(*_use(""))),
+        (A, say("ROLLBACK")),
+        (A, say(parse("", "SELECT 1"), SYNC)),
+        (A, say("BEGIN", "ROLLBACK")),
+        (A, say(*_use(""))),
+    ),
     "unnamed write on a server that is stamped anew": (
         (C, say("BEGIN", "SELECT 1")),
         (B, say(function_call(177, b"40", b"2"))),
