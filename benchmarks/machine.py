@@ -36,9 +36,12 @@ def busy() -> str:
 
 
 def commit() -> str:
-    """Of the gateway's source, ``+`` after it when files differ from it; empty outside git."""
+    """The last one that changed the gateway's source, ``+`` after it when files differ from it.
+
+    Empty outside git.
+    """
     try:
-        name = _git("rev-parse", "--short=12", "HEAD")
+        name = _git("log", "-1", "--format=%h", "--abbrev=12", "--", "gateway")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", "gateway")
     except (OSError, subprocess.SubprocessError):
         return ""
