@@ -17,10 +17,9 @@ from types import MappingProxyType
 
 from benchmarks import micro_relay, micro_route
 from gateway.admin.version import build
-from gateway.pool.pool import Pool
+from gateway.pool.pool import Pool, Waiter
 from gateway.pool.prepared import Statement
 from gateway.pool.server import ServerConnection
-from gateway.pool.sharing import Alone
 from gateway.protocol import messages
 from gateway.protocol.framing import ALL_TAGS, walk
 
@@ -69,7 +68,7 @@ async def _route_miss() -> Once:
 async def _checkout() -> Once:
     """An idle server taken from its pool and given back."""
     pool, server = await _pool()
-    waiter = _Nobody()
+    waiter = Waiter()
 
     def once() -> None:
         assert pool.acquire(waiter) is server
@@ -119,19 +118,6 @@ CASES: Mapping[str, tuple[Callable[[], Awaitable[Once]], int]] = MappingProxyTyp
     }
 )
 """Each case by name: how it is made, and how often it runs."""
-
-
-class _Nobody(Alone):
-    """Waits for a server that is always there."""
-
-    def granted(self, server: ServerConnection) -> None:
-        """Never called."""
-
-    def refused(self, error: Exception) -> None:
-        """Never called."""
-
-    def sent_elsewhere(self) -> None:
-        """Never called."""
 
 
 def _prepared_bench() -> micro_route.Bench:

@@ -205,8 +205,7 @@ class Worker:
         settings = self._reread()
         tls = client_tls(settings)
         snapshot = build_snapshot(settings, epoch=self.context.snapshot.epoch + 1)
-        self.context.settings = settings
-        self.context.snapshot = snapshot
+        self.context.follow(settings, snapshot)
         self.context.holds.settings = settings.failover
         self.context.pauses.settings = settings.pause
         self._configure_pools()

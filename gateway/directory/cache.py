@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from cachetools import TLRUCache, TTLCache
 
@@ -20,14 +19,50 @@ UNKNOWN_ENTRIES_MAX = 10_000
 """'No such key' answers kept at most, in a store of their own: a flood pushes no known one out."""
 
 
-@dataclass(slots=True)
-class _Known(Generic[V]):
-    """A positive answer: good until ``fresh_until``, of use in an outage until ``kept_until``."""
+_DROPPED = -1
+"""The generation of an answer that the cache holds no more."""
 
-    value: V
-    fresh_until: float
-    kept_until: float
-    generation: int
+
+class Flushes:
+    """How often all answers of one cache were given up at once."""
+
+    __slots__ = ("generation",)
+
+    def __init__(self) -> None:
+        self.generation = 0
+
+
+class Kept:
+    """A positive answer: good until ``fresh_until``, of use in an outage until ``kept_until``.
+
+    Whoever asks for the same key again and again may hold on to it as long as it `is_good`.
+    """
+
+    __slots__ = ("_flushes", "fresh_until", "generation", "kept_until", "value")
+
+    def __init__(self, value: Any, fresh_until: float, kept_until: float, flushes: Flushes) -> None:
+        self.value = value
+        self.fresh_until = fresh_until
+        self.kept_until = kept_until
+        self.generation = flushes.generation
+        self._flushes = flushes
+
+    def is_good(self, now: float) -> bool:
+        """Whether it is fresh, and neither invalidated nor replaced, nor forgotten by the cache."""
+        return self.generation == self._flushes.generation and self.fresh_until > now
+
+    def drop(self) -> None:
+        """The cache holds it no more: news of it would not be heard."""
+        self.generation = _DROPPED
+
+
+class _Store(TLRUCache[K, Kept]):
+    """The positive answers; one that has to make room for others is dropped."""
+
+    def popitem(self) -> tuple[K, Kept]:
+        key, kept = super().popitem()
+        kept.drop()
+        return key, kept
 
 
 class SingleFlightCache(Generic[K, V]):
@@ -45,7 +80,7 @@ class SingleFlightCache(Generic[K, V]):
     __slots__ = (
         "_clock",
         "_closed",
-        "_generation",
+        "_flushes",
         "_jitter",
         "_kept_from",
         "_known",
@@ -87,14 +122,14 @@ class SingleFlightCache(Generic[K, V]):
         self._outage_retry_s = outage_retry_s
         self._loads_max = loads_max
         self._jitter = jitter
-        self._known: TLRUCache[K, _Known[V]] = TLRUCache(
+        self._known: _Store[K] = _Store(
             entries_max, ttu=lambda _key, known, _now: known.kept_until, timer=clock
         )
         self._unknown: TTLCache[K, int] = TTLCache(
             min(entries_max, UNKNOWN_ENTRIES_MAX), ttl=negative_ttl_s, timer=clock
         )
         # Flushing is a step of the generation, whatever the number of entries.
-        self._generation = 0
+        self._flushes = Flushes()
         self._kept_from = 0
         # Loads that still may store their answer, and all that still run.
         self._loads: dict[K, asyncio.Task[V | None]] = {}
@@ -120,19 +155,24 @@ class SingleFlightCache(Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """The fresh positive answer, or None. Never waits and never loads."""
+        kept = self.peek_kept(key)
+        return None if kept is None else cast(V, kept.value)
+
+    def peek_kept(self, key: K) -> Kept | None:
+        """The same, as an answer that may be held on to."""
         try:
             known = self._known[key]  # `get` would look twice
         except KeyError:
             return None
-        if known.generation != self._generation or known.fresh_until <= self._clock():
+        if not known.is_good(self._clock()):
             return None
         self.hits += 1
-        return known.value
+        return known
 
     def stale(self, key: K) -> V | None:
         """The positive answer, fresh or expired, that may serve while the source is down."""
         known = self._kept(key)
-        return None if known is None else known.value
+        return None if known is None else cast(V, known.value)
 
     async def get(self, key: K) -> V | None:
         """The answer, loaded if need be; None when there is no such key.
@@ -142,7 +182,7 @@ class SingleFlightCache(Generic[K, V]):
         value = self.peek(key)
         if value is not None:
             return value
-        if self._unknown.get(key) == self._generation:
+        if self._unknown.get(key) == self._flushes.generation:
             self.hits += 1
             return None
         self.misses += 1
@@ -161,18 +201,18 @@ class SingleFlightCache(Generic[K, V]):
         """Forget one key: its answer is known to be outdated, so no outage revives it."""
         self.invalidations += 1
         self._loads.pop(key, None)
-        self._known.pop(key, None)
+        self._forget_known(key)
         self._unknown.pop(key, None)
 
     def invalidate_all(self) -> None:
         """Forget every key: all answers may be outdated, so no outage revives them."""
         self.expire_all()
-        self._kept_from = self._generation
+        self._kept_from = self._flushes.generation
 
     def expire_all(self) -> None:
         """Trust no answer any longer, but keep the positive ones for an outage."""
         self.invalidations += 1
-        self._generation += 1
+        self._flushes.generation += 1
         self._loads.clear()
 
     async def close(self) -> None:
@@ -233,24 +273,28 @@ class SingleFlightCache(Generic[K, V]):
             task.exception()  # seen: all waiters may have left
 
     def _store(self, key: K, value: V | None) -> None:
+        self._forget_known(key)
         if value is None:
-            self._known.pop(key, None)
-            self._unknown[key] = self._generation
+            self._unknown[key] = self._flushes.generation
             return
         self._unknown.pop(key, None)
         fresh_until = self._clock() + jittered(self._ttl_s(), self._jitter)
-        self._known[key] = _Known(
-            value, fresh_until, fresh_until + self._outage_ttl_s, self._generation
-        )
+        kept_until = fresh_until + self._outage_ttl_s
+        self._known[key] = Kept(value, fresh_until, kept_until, self._flushes)
+
+    def _forget_known(self, key: K) -> None:
+        known = self._known.pop(key, None)
+        if known is not None:
+            known.drop()
 
     def _vouch(self, key: K) -> None:
         """The source is down: let a kept answer pass for fresh until the next attempt is due."""
         known = self._kept(key)
         if known is not None:
-            known.generation = self._generation
+            known.generation = self._flushes.generation
             known.fresh_until = self._clock() + self._outage_retry_s
 
-    def _kept(self, key: K) -> _Known[V] | None:
+    def _kept(self, key: K) -> Kept | None:
         known = self._known.get(key)
         return None if known is None or known.generation < self._kept_from else known
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from gateway.clock import Clock, monotonic, wall_clock
 from gateway.directory import cancels
-from gateway.directory.cache import SingleFlightCache
+from gateway.directory.cache import Kept, SingleFlightCache
 from gateway.directory.invalidation import InvalidationListener, Kind
 from gateway.directory.meta import MetaDatabase
 from gateway.protocol.passwords import hash_api_key
@@ -95,6 +95,10 @@ class Directory:
     def peek_owner(self, owner_id: str) -> Owner | None:
         """The owner if a fresh answer is at hand; if it is None, ``owner`` has to be asked."""
         return self._owners.peek(owner_id)
+
+    def peek_kept_owner(self, owner_id: str) -> Kept | None:
+        """The same, as an answer that whoever has it may ask whether it is still good."""
+        return self._owners.peek_kept(owner_id)
 
     async def api_key(self, login_name: str, key: str) -> bool:
         """Whether ``key`` is a usable API key of that login.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.pool.server import IDLE, Answer, ServerConnection, SilentClient
+from gateway.pool.server import IDLE, Answer, LinkedClient, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 
@@ -33,7 +33,7 @@ class Cleaner(Protocol):
         """It can't be brought there."""
 
 
-class Cleaning(SilentClient):
+class Cleaning(LinkedClient):
     """One cleaning of one server; also the client that its last replies go to."""
 
     __slots__ = ("_cleaner", "_copy_failed", "_output_bytes", "_server")

@@ -8,14 +8,14 @@ afterwards.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any
 
-from gateway.pool.fairness import NOBODY, FairQueue, Meter, Tenant, Turn
+from gateway.pool.fairness import NOBODY, FairQueue, Meter, Tenant, Turn, Waiter
 
-S = TypeVar("S", bound=Hashable)
-W = TypeVar("W", bound=Hashable)
+Server = Any
+"""A server connection, by its hash."""
 
 _Held = Tenant | Turn | None
 """Who has a server: after a wait or with bounds, a turn; else a tenant; nobody while it is idle."""
@@ -30,16 +30,16 @@ class ServerState(StrEnum):
     CLOSING = "closing"
 
 
-_LIVE = (ServerState.IDLE, ServerState.BUSY, ServerState.CLEANING)
-
-
-class PoolCore(Generic[S, W]):
+class PoolCore:
     """Servers by state, and the queue of clients that wait for one.
 
     ``maximum`` bounds all servers together, those being opened and closed included.
     """
 
     __slots__ = (
+        "_busy",
+        "_cleaning",
+        "_idle",
         "_maximum",
         "_reserve",
         "_rides",
@@ -59,11 +59,14 @@ class PoolCore(Generic[S, W]):
         self.outside = 0
         """Connections that count against the bound but are nobody's to lease."""
         self.retired = False
-        self.fair: FairQueue[W] = FairQueue()
+        self.fair = FairQueue()
         self._maximum = maximum
         self._reserve = 0
-        self._servers: dict[ServerState, dict[S, _Held]] = {state: {} for state in ServerState}
-        self._rides: dict[S, deque[Turn]] = {}
+        self._servers: dict[ServerState, dict[Server, _Held]] = {state: {} for state in ServerState}
+        self._idle = self._servers[ServerState.IDLE]
+        self._busy = self._servers[ServerState.BUSY]
+        self._cleaning = self._servers[ServerState.CLEANING]
+        self._rides: dict[Server, deque[Turn]] = {}
         """Of busy servers that several share, the turns behind the one that is served."""
 
     # --- bounds ---
@@ -103,18 +106,18 @@ class PoolCore(Generic[S, W]):
         """Servers in ``state``."""
         return len(self._servers[state])
 
-    def servers(self, state: ServerState) -> list[S]:
+    def servers(self, state: ServerState) -> list[Server]:
         """The servers in ``state``, longest there first."""
         return list(self._servers[state])
 
     @property
-    def queue(self) -> dict[W, float]:
+    def queue(self) -> dict[Waiter, float]:
         """Everybody who waits, as they came, and since when."""
         return self.fair.since
 
-    def tenant(self, server: S) -> Tenant:
+    def tenant(self, server: Server) -> Tenant:
         """For whom a busy server works."""
-        held = self._servers[ServerState.BUSY][server]
+        held = self._busy[server]
         if isinstance(held, Turn):
             return held.tenant
         return held if held is not None else NOBODY
@@ -123,7 +126,7 @@ class PoolCore(Generic[S, W]):
     def in_use(self) -> int:
         """Clients served, and clients that wait."""
         riding = sum(map(len, self._rides.values())) if self._rides else 0
-        return len(self._servers[ServerState.BUSY]) + riding + len(self.queue)
+        return len(self._busy) + riding + len(self.queue)
 
     @property
     def live(self) -> int:
@@ -138,52 +141,56 @@ class PoolCore(Generic[S, W]):
     @property
     def excess(self) -> int:
         """Servers over a lowered bound, those left out that are being closed already."""
-        over = self.opening + self.outside - self._maximum
-        for state in _LIVE:  # once per transaction
-            over += len(self._servers[state])
-        return max(0, over)
+        return max(0, self.over())
+
+    def over(self) -> int:
+        """How many more there are than the bound allows; less than 0 while there is room."""
+        live = len(self._idle) + len(self._busy) + len(self._cleaning)
+        return live + self.opening + self.outside - self._maximum
 
     # --- clients ---
 
     def checkout(
-        self, preferred: S | None = None, tenant: Tenant = NOBODY, now: float = 0.0
-    ) -> S | None:
+        self, preferred: Server | None = None, tenant: Tenant = NOBODY, now: float = 0.0
+    ) -> Server | None:
         """The preferred server if it is idle, else the idle one used last; now it is busy.
 
         None when all are taken, or the tenant may not have one more; who waits then is served by
         `settle` or `serve_idle`, so none is idle beside somebody who may have it.
         """
-        idle = self._servers[ServerState.IDLE]
-        if not idle:
+        if not self._idle:
             return None
         held: Tenant | Turn | None = tenant
         if tenant.bounds or self.fair.everybody is not None:
             held = self.fair.begin(tenant, now)
             if held is None:
                 return None
-        server = preferred if preferred in idle else next(reversed(idle))
-        del idle[server]
-        self._servers[ServerState.BUSY][server] = held
+        if preferred is not None and preferred in self._idle:
+            server = preferred
+            del self._idle[server]
+        else:
+            server, _ = self._idle.popitem()
+        self._busy[server] = held
         return server
 
-    def enqueue(self, waiter: W, now: float, tenant: Tenant = NOBODY) -> None:
+    def enqueue(self, waiter: Waiter, now: float, tenant: Tenant = NOBODY) -> None:
         """Wait for a server. Raises PoolExhausted when the queue is full.
 
         ``now``, in seconds, never goes back.
         """
         self.fair.add(waiter, tenant, now, self.queue_max - len(self.fair))
 
-    def retire(self) -> list[W]:
+    def retire(self) -> list[Waiter]:
         """Take nobody any more; those who wait are out, in order, to be sent elsewhere."""
         self.retired = True
         self.minimum = 0
         return self.fair.clear()
 
-    def leave(self, waiter: W) -> bool:
+    def leave(self, waiter: Waiter) -> bool:
         """Stop waiting; False when the waiter wasn't in the queue."""
         return self.fair.leave(waiter)
 
-    def overdue(self, before: float) -> list[W]:
+    def overdue(self, before: float) -> list[Waiter]:
         """Waiters that came at ``before`` or earlier, taken out of the queue."""
         return self.fair.overdue(before)
 
@@ -197,12 +204,14 @@ class PoolCore(Generic[S, W]):
         wanted = max(self.fair.ready, self.minimum - self.live) - self.opening
         return max(0, min(room, wanted))
 
-    def opened(self, server: S) -> None:
+    def opened(self, server: Server) -> None:
         """A connect succeeded; the server is busy until `settle` says for whom."""
         self.opening -= 1
-        self._servers[ServerState.BUSY][server] = None
+        self._busy[server] = None
 
-    def settle(self, server: S, state: ServerState, now: float = 0.0) -> tuple[W, float] | None:
+    def settle(
+        self, server: Server, state: ServerState, now: float = 0.0
+    ) -> tuple[Waiter, float] | None:
         """A server in ``state`` came free: who has it now, and since when they waited.
 
         None when nobody does, and it is idle. More may be idle that others may have now: see
@@ -211,26 +220,31 @@ class PoolCore(Generic[S, W]):
         self._end(self._servers[state].pop(server), now)
         return self._serve(server, now)
 
-    def serve_idle(self, now: float) -> tuple[S, W, float] | None:
+    def release(self, server: Server, now: float = 0.0) -> tuple[Waiter, float] | None:
+        """As `settle`, of a busy server."""
+        self._end(self._busy.pop(server), now)
+        return self._serve(server, now)
+
+    def serve_idle(self, now: float) -> tuple[Server, Waiter, float] | None:
         """Somebody may have an idle server now that no bound keeps back any more."""
-        idle = self._servers[ServerState.IDLE]
-        if not idle or not self.fair.ready:
+        if not self._idle or not self.fair.ready:
             return None
-        server = next(reversed(idle))
-        del idle[server]
+        server, _ = self._idle.popitem()
         served = self._serve(server, now)
         return None if served is None else (server, *served)
 
-    def _serve(self, server: S, now: float) -> tuple[W, float] | None:
+    def _serve(self, server: Server, now: float) -> tuple[Waiter, float] | None:
         served = self.fair.next(now) if self.fair.ready else None
         if served is None:
-            self._servers[ServerState.IDLE][server] = None
+            self._idle[server] = None
             return None
         waiter, since, turn = served
-        self._servers[ServerState.BUSY][server] = turn
+        self._busy[server] = turn
         return waiter, since
 
-    def ride(self, server: S, suits: Callable[[W], bool], now: float) -> tuple[W, float] | None:
+    def ride(
+        self, server: Server, suits: Callable[[Waiter], bool], now: float
+    ) -> tuple[Waiter, float] | None:
         """Who is next, if he suits, follows on a busy server; and since when he waited."""
         served = self.fair.next(now, suits) if self.fair.ready else None
         if served is None:
@@ -239,21 +253,20 @@ class PoolCore(Generic[S, W]):
         self._rides.setdefault(server, deque()).append(turn)
         return waiter, since
 
-    def pass_on(self, server: S, now: float) -> None:
+    def pass_on(self, server: Server, now: float) -> None:
         """A shared server is busy for the next one now, on his account."""
-        busy, rides = self._servers[ServerState.BUSY], self._rides[server]
+        busy, rides = self._busy, self._rides[server]
         self._end(busy[server], now)
         turn = busy[server] = rides.popleft()
         turn.since = now
         if not rides:
             del self._rides[server]
 
-    def to_cleaning(self, server: S) -> None:
+    def to_cleaning(self, server: Server) -> None:
         """A used server is being brought back to its first state, on its user's account."""
-        held = self._servers[ServerState.BUSY].pop(server)
-        self._servers[ServerState.CLEANING][server] = held
+        self._cleaning[server] = self._busy.pop(server)
 
-    def to_closing(self, server: S, now: float = 0.0) -> None:
+    def to_closing(self, server: Server, now: float = 0.0) -> None:
         """A server is being closed, from whatever state; it counts until `gone`.
 
         One that has gone already stays so.
@@ -261,7 +274,7 @@ class PoolCore(Generic[S, W]):
         if self.gone(server, now):
             self._servers[ServerState.CLOSING][server] = None
 
-    def gone(self, server: S, now: float = 0.0) -> bool:
+    def gone(self, server: Server, now: float = 0.0) -> bool:
         """Its connection has ended; False when the pool did not know the server."""
         for servers in self._servers.values():
             if server in servers:

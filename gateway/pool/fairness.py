@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 from gateway.errors import PoolExhausted
 
-W = TypeVar("W", bound=Hashable)
+Waiter = Any
+"""Whoever waits, by identity or hash. No type variable: a class of C types has no such base."""
 
 Bound = tuple[str, int]
 """Whom a bound is for, such as ``owner 17``, and how many servers of a pool they may hold."""
@@ -123,7 +124,7 @@ class Turn:
         self.since = since
 
 
-class FairQueue(Generic[W]):
+class FairQueue:
     """Clients that wait, by owner. Seconds are those of one clock, which never goes back."""
 
     __slots__ = (
@@ -145,7 +146,7 @@ class FairQueue(Generic[W]):
     )
 
     def __init__(self) -> None:
-        self.since: dict[W, float] = {}
+        self.since: dict[Waiter, float] = {}
         """Everybody who waits, as they came, and since when."""
         self.ready = 0
         """How many of them no bound of their own keeps back."""
@@ -154,15 +155,15 @@ class FairQueue(Generic[W]):
         self.virtual = 0.0
         self.everybody: Meter | None = None
         """All that are not operators, where operators have servers of their own."""
-        self._account_of: dict[W, Account] = {}
-        self._lines: dict[Account, OrderedDict[W, Tenant]] = {}
+        self._account_of: dict[Waiter, Account] = {}
+        self._lines: dict[Account, OrderedDict[Waiter, Tenant]] = {}
         self._accounts: dict[Hashable, Account] = {}
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._heap: list[tuple[float, int, Account]] = []
         self._idle: list[tuple[float, int, Account]] = []
         self._entries = 0
         self._guess_s = _FIRST_GUESS_S
-        self._own_timeouts: dict[W, float] = {}
+        self._own_timeouts: dict[Waiter, float] = {}
         self._seen_s = 0.0
 
     # --- figures ---
@@ -182,7 +183,7 @@ class FairQueue(Generic[W]):
 
     # --- who waits ---
 
-    def add(self, waiter: W, tenant: Tenant, now: float, room: int) -> None:
+    def add(self, waiter: Waiter, tenant: Tenant, now: float, room: int) -> None:
         """Wait; ``room`` places are left in the queue. Raises PoolExhausted.
 
         Nobody gets the last places of a queue that is full of his own clients.
@@ -209,7 +210,7 @@ class FairQueue(Generic[W]):
             if not account.entry:
                 self._place(account)
 
-    def leave(self, waiter: W) -> bool:
+    def leave(self, waiter: Waiter) -> bool:
         """Stop waiting; False when it did not wait."""
         account = self._account_of.get(waiter)
         if account is None:
@@ -221,16 +222,16 @@ class FairQueue(Generic[W]):
             self._withdraw(account)
         return True
 
-    def clear(self) -> list[W]:
+    def clear(self) -> list[Waiter]:
         """Everybody leaves; who it was, as they came."""
         waiters = list(self.since)
         for waiter in waiters:
             self.leave(waiter)
         return waiters
 
-    def overdue(self, before: float) -> list[W]:
+    def overdue(self, before: float) -> list[Waiter]:
         """Who came at ``before`` or earlier; they leave."""
-        late: list[W] = []
+        late: list[Waiter] = []
         for waiter, since in self.since.items():
             if since > before:
                 break
@@ -239,10 +240,10 @@ class FairQueue(Generic[W]):
             self.leave(waiter)
         return late
 
-    def expired(self, timeout_s: float, now: float) -> list[tuple[W, float]]:
+    def expired(self, timeout_s: float, now: float) -> list[tuple[Waiter, float]]:
         """Who has waited for ``timeout_s``, or for a time of its own, and for how long it might;
         they leave."""
-        late: list[tuple[W, float]] = []
+        late: list[tuple[Waiter, float]] = []
         for waiter, since in self.since.items():
             if since > now - timeout_s:
                 break
@@ -255,7 +256,7 @@ class FairQueue(Generic[W]):
             self.leave(waiter)
         return late
 
-    def _left(self, waiter: W, account: Account, line: OrderedDict[W, Tenant]) -> None:
+    def _left(self, waiter: Waiter, account: Account, line: OrderedDict[Waiter, Tenant]) -> None:
         """Somebody is out of the line, for whatever reason."""
         del self.since[waiter], self._account_of[waiter]
         if self._own_timeouts:
@@ -285,8 +286,8 @@ class FairQueue(Generic[W]):
         return Turn(tenant, None, meters, 0.0, now)
 
     def next(
-        self, now: float, suits: Callable[[W], bool] | None = None
-    ) -> tuple[W, float, Turn] | None:
+        self, now: float, suits: Callable[[Waiter], bool] | None = None
+    ) -> tuple[Waiter, float, Turn] | None:
         """Whose turn it is, since when they wait, and the turn; None when nobody is ready.
 
         None, too, when whose turn it is does not suit: nobody is overtaken.
@@ -299,7 +300,7 @@ class FairQueue(Generic[W]):
                 continue
             account.entry = 0
             if account.meters:
-                full = next((meter for meter in account.meters if meter.full), None)
+                full = _first_full(account.meters)
                 if full is not None:
                     self._park(account, full)
                     continue
@@ -313,7 +314,7 @@ class FairQueue(Generic[W]):
             return self._serve(account, tag, now)
         return None
 
-    def _serve(self, account: Account, tag: float, now: float) -> tuple[W, float, Turn]:
+    def _serve(self, account: Account, tag: float, now: float) -> tuple[Waiter, float, Turn]:
         line = self._lines[account]
         waiter, tenant = line.popitem(last=False)
         since = self.since[waiter]
@@ -337,16 +338,17 @@ class FairQueue(Generic[W]):
         if isinstance(held, Tenant):
             self._charge_late(held, 0.0, now)
             return
-        for meter in held.meters:
+        turn = held
+        for meter in turn.meters:
             meter.held -= 1
             self._unpark(meter)
-        account = held.account
+        account = turn.account
         if account is None:
-            self._charge_late(held.tenant, held.since, now)
+            self._charge_late(turn.tenant, turn.since, now)
             return
-        took_s = max(0.0, now - held.since)
+        took_s = max(0.0, now - turn.since)
         account.held -= 1
-        account.finish += (took_s - held.guess_s) / account.weight
+        account.finish += (took_s - turn.guess_s) / account.weight
         account.guess_s += _LATEST * (took_s - account.guess_s)
         self._guess_s += _LATEST * (took_s - self._guess_s)
         if account in self._lines:
@@ -464,6 +466,11 @@ class FairQueue(Generic[W]):
             self.ready += len(self._lines[account])
             self._place(account)
             return
+
+
+def _first_full(meters: tuple[Meter, ...]) -> Meter | None:
+    """The first of some bounds that is reached."""
+    return next((meter for meter in meters if meter.full), None)
 
 
 def _full(waiting: int, tenant: Tenant, own: int) -> PoolExhausted:

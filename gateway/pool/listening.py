@@ -17,7 +17,7 @@ from gateway.clock import jittered
 from gateway.errors import GatewayError, ServerUnavailable
 from gateway.pool.encodings import codec_of, decoded, encoded
 from gateway.pool.pool import Pool
-from gateway.pool.server import Answer, ServerConnection, SilentClient
+from gateway.pool.server import Answer, LinkedClient, ServerConnection
 from gateway.pool.visit import Visit
 from gateway.protocol.messages import read_cstring
 
@@ -53,7 +53,7 @@ def quoted(channel: bytes) -> str:
     return '"' + channel.decode("utf-8", "surrogateescape").replace('"', '""') + '"'
 
 
-class Listening(SilentClient):
+class Listening(LinkedClient):
     """The shared listener of one pool; it holds a server only while somebody listens."""
 
     def __init__(self, pool: Pool) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway.clock import Clock, jittered
 from gateway.errors import (
@@ -20,7 +19,6 @@ from gateway.errors import (
     ShuttingDown,
 )
 from gateway.net.connect import OutOfDescriptors, send_cancel
-from gateway.pool import sharing
 from gateway.pool.breaker import Breaker
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
@@ -29,7 +27,7 @@ from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
 from gateway.pool.prepared import Schema
 from gateway.pool.server import ServerConnection
-from gateway.pool.sharing import Sharing
+from gateway.pool.sharing import Sharer, Sharing
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
@@ -56,8 +54,8 @@ _VACATED_S = 2.0
 """How long nothing is opened in a database that somebody wants for himself."""
 
 
-class Waiter(sharing.Waiter, Protocol):
-    """Whoever waits for a server. Called at most once per wait."""
+class Waiter(Sharer):
+    """Whoever waits for a server, to be linked to it. Told at most one of these per wait."""
 
     def granted(self, server: ServerConnection) -> None:
         """The server is the waiter's until it is released."""
@@ -69,7 +67,7 @@ class Waiter(sharing.Waiter, Protocol):
         """The pool takes nobody any more: find the way anew."""
 
 
-@dataclass(slots=True)
+@dataclass
 class PoolCounters:
     """Totals since the start, as plain integers."""
 
@@ -108,9 +106,7 @@ class Pool:
         self.name = name
         self.dsn = dsn
         self.limits = limits
-        self.core: PoolCore[ServerConnection, Waiter] = PoolCore(
-            limits.min, limits.max, limits.queue_max
-        )
+        self.core = PoolCore(limits.min, limits.max, limits.queue_max)
         self.core.reserve = limits.operator_reserve
         self.sharing = Sharing(self.core, self.release, limits.share_depth, limits.share_ms / 1000)
         self.counters = PoolCounters()
@@ -153,7 +149,7 @@ class Pool:
         if tenant.hurried:
             self._has_hurried = True
         now = self._clock() if tenant.bounds else 0.0
-        server = self.core.checkout(preferred, tenant, now)
+        server: ServerConnection | None = self.core.checkout(preferred, tenant, now)
         if server is not None:
             self.counters.checkouts += 1
             return server
@@ -175,18 +171,18 @@ class Pool:
     def release(self, server: ServerConnection) -> None:
         """The client is done and the session is as the next one may find it."""
         server.unlink()
-        server.used_at = self._clock()
+        now = server.used_at = self._clock()
         if server.lost or server.closing:
             return
         if server.line:
             self.sharing.pass_on(server, server.used_at)
         elif server.cancels:
             self.core.to_cleaning(server)
-            self._deadlines[server] = self._clock() + self.limits.clean_timeout_ms / 1000
-        elif self._unwanted(server, server.used_at):
+            self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
+        elif self._unwanted(server, now):
             self._close(server)
         else:
-            self._settle(server, ServerState.BUSY, server.used_at)
+            self._served(server, self.core.release(server, now), now)
 
     def renew(self, server: ServerConnection, waiter: Waiter, tenant: Tenant = NOBODY) -> None:
         """Close a server for its past; ``waiter`` is told of the next. Raises PoolExhausted."""
@@ -522,16 +518,22 @@ class Pool:
     # --- what becomes of a server ---
 
     def _settle(self, server: ServerConnection, state: ServerState, now: float) -> None:
-        served = self.core.settle(server, state, now)
+        self._served(server, self.core.settle(server, state, now), now)
+
+    def _served(
+        self, server: ServerConnection, served: tuple[Waiter, float] | None, now: float
+    ) -> None:
         if served is not None:
-            self._grant(server, *served, now)
+            waiter, since = served
+            self._grant(server, waiter, since, now)
         if self.core.fair.ready:
             self._serve_idle(now)
 
     def _serve_idle(self, now: float) -> None:
         """Those whom a bound kept back until now."""
         while (served := self.core.serve_idle(now)) is not None:
-            self._grant(*served, now)
+            server, waiter, since = served
+            self._grant(server, waiter, since, now)
 
     def _grant(self, server: ServerConnection, waiter: Waiter, since: float, now: float) -> None:
         self.counters.checkouts += 1
@@ -543,7 +545,7 @@ class Pool:
                 self.counters.wait_us += int((now - waited_since) * 1e6)
 
     def _unwanted(self, server: ServerConnection, now: float) -> bool:
-        if self.core.retired or self.core.excess > 0 or now >= server.life_ends_at:
+        if self.core.retired or self.core.over() > 0 or now >= server.life_ends_at:
             return True
         if self.suspended and not self.core.queue:
             return True

@@ -6,15 +6,29 @@ from gateway.pool.prepared cimport Prepared, Unnamed
 from gateway.protocol.framing cimport message_size, walk
 from gateway.protocol.replies cimport Expected, Replies
 
+cdef int _A, _D, _E, _N, _S, _Z, _IDLE, _DESCRIBE
+cdef Py_ssize_t _HEADER_BYTES, _READY_BYTES, _WHOLE_MAX_BYTES
+cdef bytes _ANSWERS, _STOPS, _STALE
+cdef tuple _OBSERVERS
+cdef object _FORGET_STAMP, _FORGET_SEQUENCES, _FORGET_PREPARED
+
+cdef class LinkedClient:
+    cpdef forward(self, bytes data)
+    cpdef server_ready(self, int status)
+
+cdef class Rider(LinkedClient):
+    pass
+
 @cython.final
 cdef class ServerConnection:
-    cdef dict __dict__  # for what is not declared here
+    cdef object __weakref__
     cdef public bytes _held
     cdef public object _owner_lost
+    cdef public bint _paused
     cdef public Py_ssize_t _skip
     cdef public bint _skip_silent
     cdef public Py_ssize_t cancels
-    cdef public object client
+    cdef public LinkedClient client
     cdef public object client_number
     cdef public bint closing
     cdef public bint drew
@@ -46,7 +60,12 @@ cdef class ServerConnection:
     cdef public Py_ssize_t turns
     cdef public Unnamed unnamed
     cdef public double used_at
+    cpdef link(self, LinkedClient client, number)
+    cpdef unlink(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
     cpdef write(self, bytes data)
+    cpdef data_received(self, data)
     @cython.locals(
         end=cython.Py_ssize_t,
         pos=cython.Py_ssize_t,
@@ -58,5 +77,8 @@ cdef class ServerConnection:
     )
     cpdef _scan(self, bytes data)
     cpdef _forward(self, bytes data, Py_ssize_t start, Py_ssize_t end)
+    @cython.locals(kind=cython.int)
     cpdef _observe(self, int tag, bytes data, Py_ssize_t pos, Py_ssize_t following)
+    cdef bint _is_described(self) except -1
+    cdef bint _is_clients_error(self, Expected head, int tag) except -1
     cpdef _ready(self)

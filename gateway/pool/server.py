@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation, QueryCanceled, ServerUnavailable
 from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
@@ -28,8 +27,8 @@ _WHOLE_MAX_BYTES = 1024 * 1024
 Setting = tuple[str, str]
 
 
-class LinkedClient(Protocol):
-    """What a server connection needs of the client it serves."""
+class LinkedClient:
+    """What a server connection needs of the client it serves. This one hears nothing of it."""
 
     def forward(self, data: bytes) -> None:
         """Bytes for the client, whole messages or parts of big ones, in order."""
@@ -39,6 +38,7 @@ class LinkedClient(Protocol):
 
     def server_reported(self, name: bytes, value: bytes) -> bool:
         """A ParameterStatus arrives; whether it tells the client something new."""
+        return False
 
     def server_notified(self, body: bytes) -> None:
         """A NotificationResponse arrives; it is the client's to pass on."""
@@ -51,6 +51,7 @@ class LinkedClient(Protocol):
 
     def server_fenced(self, error: GatewayError) -> None:
         """The server is no primary any more: leave it, or tell the client and close it."""
+        self.end(error)
 
     def server_stale(self, *, answered: bool) -> bytes:
         """Its work was refused, for the epoch it is stamped with is over: the error to be told.
@@ -58,6 +59,7 @@ class LinkedClient(Protocol):
         ``answered``: the client has heard a part of the answer. Empty when the client has left the
         server, to do the work elsewhere.
         """
+        return b""
 
     def server_forgot_prepared(self) -> None:
         """All prepared statements of the session are gone, at the client's own command."""
@@ -72,7 +74,7 @@ class LinkedClient(Protocol):
         """The server takes more again."""
 
 
-class Rider(LinkedClient, Protocol):
+class Rider(LinkedClient):
     """A client in line: it has sent behind the one that is linked (sharing.py)."""
 
     def turn_came(self, server: ServerConnection) -> None:
@@ -80,46 +82,6 @@ class Rider(LinkedClient, Protocol):
 
     def ask_elsewhere(self) -> None:
         """Its turn does not come here; of what it sent nothing has been told."""
-
-
-class SilentClient:
-    """A linked client of the gateway's own, that hears nothing; the base of those that do."""
-
-    def forward(self, data: bytes) -> None:
-        pass
-
-    def server_ready(self, status: int) -> None:
-        pass
-
-    def server_reported(self, name: bytes, value: bytes) -> bool:
-        return False
-
-    def server_notified(self, body: bytes) -> None:
-        pass
-
-    def server_failed(self, fields: dict[str, str]) -> None:
-        pass
-
-    def end(self, error: GatewayError) -> None:
-        pass
-
-    def server_fenced(self, error: GatewayError) -> None:
-        self.end(error)
-
-    def server_stale(self, *, answered: bool) -> bytes:
-        return b""
-
-    def server_forgot_prepared(self) -> None:
-        pass
-
-    def server_lost(self, error: ServerUnavailable) -> None:
-        pass
-
-    def server_full(self) -> None:
-        pass
-
-    def server_drained(self) -> None:
-        pass
 
 
 @dataclass(slots=True)
@@ -138,6 +100,7 @@ class ServerConnection:
     __slots__ = (
         "_held",
         "_owner_lost",
+        "_paused",
         "_skip",
         "_skip_silent",
         "cancels",
@@ -235,6 +198,7 @@ class ServerConnection:
         self.life_ends_at = 0.0
         self._owner_lost: Callable[[ServerConnection], None] | None = None
         self._held = b""
+        self._paused = False
         self._skip = 0
         self._skip_silent = False
 
@@ -285,6 +249,17 @@ class ServerConnection:
             self.sequences_of = self.client_number if mine else _SEVERAL
             self.drew = False
         self.client_number = 0
+        if self._paused:
+            self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Its client takes no more for now."""
+        self._paused = True
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Whoever has it takes more again."""
+        self._paused = False
         self.transport.resume_reading()
 
     def write(self, data: bytes) -> None:
@@ -361,7 +336,7 @@ class ServerConnection:
             return
         self.closing = True
         self.client = None
-        self.transport.resume_reading()
+        self.resume_reading()
         if not self._in_step():
             self._hang_up()
             return
@@ -437,7 +412,7 @@ class ServerConnection:
             head = self.replies.head
             silent = head is not None and head.silent
             pos = walk(data, pos, end, ALL_TAGS if silent else _STOPS)
-            if end - pos < HEADER_BYTES:
+            if end - pos < _HEADER_BYTES:
                 break
             following = pos + message_size(data, pos)
             if following > end:
@@ -490,8 +465,8 @@ class ServerConnection:
                 self._forward(data, start, pos)
                 start = pos
                 self.give_synthetic()
-            if tag == _Z and not silent and self.replies.idle:
-                if self.holds_ready and self.status == IDLE and start < pos:
+            if tag == _Z and not silent and self.replies.is_idle():
+                if self.holds_ready and self.status == _IDLE and start < pos:
                     self.ready_held = True
                     self._forward(data, start, pos - _READY_BYTES)
                 else:
@@ -567,7 +542,16 @@ class ServerConnection:
 
     def _observe(self, tag: int, data: bytes, pos: int, following: int) -> None:
         """Book a message that changes what is owed or known."""
-        _OBSERVERS[tag](self, tag, data[pos + HEADER_BYTES : following])
+        kind = _ANSWERS[tag]
+        if kind and (kind != _DESCRIBE or not self._is_described()):
+            self.replies.on_reply(kind)
+        else:
+            _OBSERVERS[tag](self, tag, data[pos + _HEADER_BYTES : following])
+
+    def _is_described(self) -> bool:
+        """Whether somebody wants to read the description that arrives."""
+        head = self.replies.head
+        return head is not None and head.on_message is not None
 
     # --- what each message means; called through _OBSERVERS ---
 
@@ -610,14 +594,8 @@ class ServerConnection:
             if self.client is not None:
                 self.client.server_forgot_prepared()
 
-    def _on_parse_complete(self, tag: int, body: bytes) -> None:
-        self.replies.on_reply(replies.PARSE)
-
-    def _on_bind_complete(self, tag: int, body: bytes) -> None:
-        self.replies.on_reply(replies.BIND)
-
-    def _on_close_complete(self, tag: int, body: bytes) -> None:
-        self.replies.on_reply(replies.CLOSE)
+    def _on_reply(self, tag: int, body: bytes) -> None:
+        self.replies.on_reply(_ANSWERS[tag])
 
     def _on_description(self, tag: int, body: bytes) -> None:
         head = self.replies.head
@@ -668,7 +646,9 @@ def _quoted(text: str) -> str:
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
+# As C integers, for the hot methods.
 _A, _D, _E, _N, _S, _Z = b"ADENSZ"
+_IDLE, _HEADER_BYTES, _DESCRIBE = IDLE, HEADER_BYTES, replies.DESCRIBE
 
 STEP = NAME_PREFIX + b"step\0"
 """What `prepare_step` prepares; a batch that failed may have left it."""
@@ -706,6 +686,16 @@ _FORGET_SEQUENCES = frozenset([b"DISCARD ALL\0", b"DISCARD SEQUENCES\0"])
 _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""
 
+_KINDS = {
+    b"1": replies.PARSE,
+    b"2": replies.BIND,
+    b"3": replies.CLOSE,
+    b"T": replies.DESCRIBE,
+    b"n": replies.DESCRIBE,
+}
+_ANSWERS = bytes(_KINDS.get(bytes([tag]), 0) for tag in range(256))
+"""By tag, what is answered by a message that mostly need not be read."""
+
 _PASSED_UNSEEN = tag_set(b"DdcHNtV")
 _STOPS = bytes(1 - flag for flag in _PASSED_UNSEEN)
 """What must be seen whole, unknown types included."""
@@ -717,9 +707,9 @@ _KNOWN: dict[bytes, Callable[[ServerConnection, int, bytes], None]] = {
     b"C": ServerConnection._on_command_end,
     b"I": ServerConnection._on_command_end,
     b"s": ServerConnection._on_command_end,
-    b"1": ServerConnection._on_parse_complete,
-    b"2": ServerConnection._on_bind_complete,
-    b"3": ServerConnection._on_close_complete,
+    b"1": ServerConnection._on_reply,
+    b"2": ServerConnection._on_reply,
+    b"3": ServerConnection._on_reply,
     b"T": ServerConnection._on_description,
     b"n": ServerConnection._on_description,
     b"G": ServerConnection._on_copy_in,

@@ -8,53 +8,42 @@ his read can be asked elsewhere for as long as his turn has not come.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
 
 from gateway.pool.core import PoolCore
-from gateway.pool.server import Rider, ServerConnection, SilentClient
+from gateway.pool.server import Rider, ServerConnection
 
 _PATIENCE = 10
 """So many times the length of a short read is a turn waited for."""
 
 
-class Waiter(Hashable, Protocol):
-    """What sharing needs of a client that waits for a server, or was granted one."""
+class Sharer(Rider):
+    """What sharing needs of a client that waits for a server, or was granted one.
+
+    This one shares its server with nobody.
+    """
 
     def carries(self, server: ServerConnection) -> bool:
         """Whether it has sent one short read and nothing else, so that others may follow."""
+        return False
 
     def may_ride(self, server: ServerConnection) -> bool:
         """Whether what it waits with is a short read that may follow on ``server``."""
+        return False
 
     def ride(self, server: ServerConnection) -> None:
         """Get in line there, and send it."""
-
-
-class Alone:
-    """A waiter that shares its server with nobody."""
-
-    def carries(self, server: ServerConnection) -> bool:
-        return False
-
-    def may_ride(self, server: ServerConnection) -> bool:
-        return False
-
-    def ride(self, server: ServerConnection) -> None:
         raise AssertionError("it may not")
 
 
-W = TypeVar("W", bound=Waiter)
-
-
-class Sharing(Generic[W]):
+class Sharing:
     """The lines of one pool's servers. ``depth`` bounds the clients on one server at a time."""
 
     __slots__ = ("_core", "_release", "_since", "depth", "rides", "short_s")
 
     def __init__(
         self,
-        core: PoolCore[ServerConnection, W],
+        core: PoolCore,
         release: Callable[[ServerConnection], None],
         depth: int,
         short_s: float,
@@ -68,10 +57,12 @@ class Sharing(Generic[W]):
         self.rides = 0
         """Clients that got in line, since the start."""
 
-    def fill(self, server: ServerConnection, head: W, now: float) -> list[tuple[W, float]]:
+    def fill(
+        self, server: ServerConnection, head: Sharer, now: float
+    ) -> list[tuple[Sharer, float]]:
         """Have others follow ``head``, in the order in which they would be served; who, and since
         when they have waited."""
-        filled: list[tuple[W, float]] = []
+        filled: list[tuple[Sharer, float]] = []
         if not head.carries(server):
             return filled
         while len(filled) < self.depth - 1:
@@ -124,7 +115,7 @@ class Sharing(Generic[W]):
         return Nobody(self._release, server)
 
 
-class Nobody(SilentClient):
+class Nobody(Rider):
     """Hears what a client was to hear that has left."""
 
     def __init__(
@@ -135,9 +126,3 @@ class Nobody(SilentClient):
 
     def server_ready(self, status: int) -> None:
         self._release(self._server)
-
-    def turn_came(self, server: ServerConnection) -> None:
-        pass
-
-    def ask_elsewhere(self) -> None:
-        pass

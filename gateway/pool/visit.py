@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from gateway.errors import GatewayError, ServerUnavailable, ShuttingDown
-from gateway.pool.pool import Pool
-from gateway.pool.server import Answer, ServerConnection, SilentClient
-from gateway.pool.sharing import Alone
+from gateway.pool.pool import Pool, Waiter
+from gateway.pool.server import Answer, ServerConnection
 
 
-class Visit(SilentClient, Alone):
+class Visit(Waiter):
     """One visit to a pool: `lease`, `ask` as often as needed, then `leave` or `abandon`."""
 
     def __init__(self, pool: Pool) -> None:

@@ -2,9 +2,11 @@
 
 cimport cython
 
+cdef int _QUERY, _EXECUTE, _END_OF_COPY, _SYNTHETIC, _LAST_READY
+cdef Py_ssize_t _ANSWERED_MAX
+
 @cython.final
 cdef class Expected:
-    cdef dict __dict__  # for what is not declared here
     cdef public int kind
     cdef public bint silent
     cdef public object on_message
@@ -18,17 +20,22 @@ cdef class Expected:
 
 @cython.final
 cdef class Replies:
-    cdef dict __dict__  # for what is not declared here
-    cdef public object _queue
+    cdef public Py_ssize_t _answered
+    cdef public list _queue
     cdef public bint _skipping
     cdef public bint copy_in
     cdef public bint doubtful
+    cdef public Expected head
     cdef public bint skipped
     cdef public bint sync_due
     cdef public bint synthetic_due
 
+    cpdef bint is_idle(self)
     cpdef expect(self, Expected entry)
+    @cython.locals(awaited=cython.int)
     cpdef on_reply(self, int kind)
     cpdef on_command_end(self)
     cpdef on_ready(self)
+    cpdef on_error(self)
     cdef _pop(self)
+    cdef _drop(self)

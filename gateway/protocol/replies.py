@@ -7,7 +7,6 @@ Source: PostgreSQL documentation, "Message Flow", sections "Extended Query", "CO
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from gateway.errors import ProtocolViolation
@@ -24,7 +23,13 @@ EXECUTE = 8  # CommandComplete, PortalSuspended or EmptyQueryResponse
 COPY_END = 9  # CopyDone or CopyFail: no answer of its own, ends the server's copy-in mode
 SYNTHETIC = 10  # an answer the gateway gives itself, in its turn among the server's
 
-_ENDS_WITH_READY = (QUERY, FUNCTION, SYNC)
+# The same as C integers, for the hot methods.
+_QUERY, _EXECUTE, _END_OF_COPY, _SYNTHETIC = QUERY, EXECUTE, COPY_END, SYNTHETIC
+_LAST_READY = SYNC
+"""A ReadyForQuery ends the answer to those up to here: QUERY, FUNCTION, SYNC."""
+
+_ANSWERED_MAX = 64
+"""So many answered entries may stand before the head, until they are removed all at once."""
 
 
 class Expected:
@@ -96,21 +101,27 @@ class Replies:
     before another Sync is sent. ``synthetic_due``: it is the turn of an answer that the gateway
     gives itself. ``skipped``: the entry that fails now was not refused but skipped, because one
     before it failed. ``doubtful`` is set for good when the number of answers can't be known any
-    more: nothing is checked then, and such a server must never serve another client.
+    more: nothing is checked then, and such a server must never serve another client. ``head`` is
+    whose answer is arriving now; None when the server speaks unasked.
     """
 
     __slots__ = (
+        "_answered",
         "_queue",
         "_skipping",
         "copy_in",
         "doubtful",
+        "head",
         "skipped",
         "sync_due",
         "synthetic_due",
     )
 
     def __init__(self) -> None:
-        self._queue: deque[Expected] = deque()
+        self._queue: list[Expected] = []
+        """What was sent, in order; the first ``_answered`` of it owe nothing any more."""
+        self._answered = 0
+        self.head: Expected | None = None
         self._skipping = False
         self.copy_in = False
         self.doubtful = False
@@ -121,19 +132,17 @@ class Replies:
     @property
     def idle(self) -> bool:
         """The server owes nothing, waits for no Sync, and its count can be trusted."""
-        return not self._queue and not self.sync_due and not self.doubtful
+        return self.is_idle()
+
+    def is_idle(self) -> bool:
+        """The same, for the hot path: compiled, a property is looked up by name."""
+        return self.head is None and not self.sync_due and not self.doubtful
 
     @property
     def only_own(self) -> bool:
         """What is owed are answers to the gateway's own queries, and nothing else."""
-        return bool(self._queue) and all(
-            entry.silent and entry.kind == QUERY for entry in self._queue
-        )
-
-    @property
-    def head(self) -> Expected | None:
-        """Whose answer is arriving now; None when the server speaks unasked."""
-        return self._queue[0] if self._queue else None
+        owed = self._owed()
+        return bool(owed) and all(entry.silent and entry.kind == QUERY for entry in owed)
 
     @property
     def skipping(self) -> bool:
@@ -151,13 +160,15 @@ class Replies:
             entry.fail()
             return
         self._skipping = False
-        self.sync_due = entry.kind not in _ENDS_WITH_READY
+        self.sync_due = entry.kind > _LAST_READY
         self._queue.append(entry)
-        self.synthetic_due = self._queue[0].kind == SYNTHETIC
+        if self.head is None:
+            self.head = entry
+            self.synthetic_due = entry.kind == _SYNTHETIC
 
     def call_back(self, callback: Callable[[], None]) -> None:
         """Call when all sent before is answered, or failed, or copy data is asked for."""
-        if self._skipping or not self._queue:
+        if self._skipping or self.head is None:
             callback()
             return
         self._queue.append(Expected(SYNTHETIC, on_failed=callback, on_turn=callback))
@@ -165,19 +176,21 @@ class Replies:
     @property
     def swallows_sync(self) -> bool:
         """The server reads copy data, and has been sent nothing that ends it."""
-        return self.copy_in and len(self._queue) == 1
+        return self.copy_in and len(self._owed()) == 1
 
     def blame(self, error: bytes) -> None:
         """What the gateway put in before a client's Query failed: what to tell for its error."""
-        for index, entry in enumerate(self._queue):
+        owed = self._owed()
+        for index, entry in enumerate(owed):
             if not entry.silent:
                 if entry.kind == QUERY:
-                    self._queue[index] = Expected(QUERY, on_failed=entry.on_failed, error=error)
+                    owed[index] = Expected(QUERY, on_failed=entry.on_failed, error=error)
+                    self.head = owed[0]
                 return
 
     def copy_ended(self) -> None:
         """The client sent CopyDone or CopyFail; outside of a copy they mean nothing."""
-        if self._queue:
+        if self.head is not None:
             self._queue.append(_COPY_END)
 
     # --- heard from the server ---
@@ -186,29 +199,30 @@ class Replies:
         """A message that ends an entry of this kind and is only a part of a Query's answer."""
         if self.doubtful:
             return
-        if not self._queue:
+        if self.head is None:
             raise ProtocolViolation("the server answered what nobody asked")
-        awaited = self._queue[0].kind
+        awaited = self.head.kind
         if awaited == kind:
             self._pop()
-        elif awaited != QUERY:
+        elif awaited != _QUERY:
             raise ProtocolViolation("the server's answers are out of order")
 
     def on_command_end(self) -> None:
         """CommandComplete, EmptyQueryResponse or PortalSuspended."""
         if self.copy_in:
             self._end_copy()
-        self.on_reply(EXECUTE)
+        self.on_reply(_EXECUTE)
 
     def on_copy_in(self) -> None:
         """CopyInResponse: the server now ignores every Sync up to CopyDone or CopyFail."""
         if self.doubtful:
             return
-        if not self._queue or self._queue[0].kind not in (QUERY, EXECUTE):
+        if self.head is None or self.head.kind not in (QUERY, EXECUTE):
             raise ProtocolViolation("the server began a copy that nobody asked for")
         self.copy_in = True
-        if len(self._queue) > 1 and (called := self._queue[1].on_turn) is not None:
-            del self._queue[1]
+        owed = self._owed()
+        if len(owed) > 1 and (called := owed[1].on_turn) is not None:
+            del owed[1]
             called()
 
     def on_error(self) -> None:
@@ -218,13 +232,14 @@ class Replies:
             self._give_up()
             return
         self.copy_in = False
-        if not self._queue or self._queue[0].kind in _ENDS_WITH_READY:
+        refused = self.head
+        if refused is None or refused.kind <= _LAST_READY:
             return
         self.skipped = False
-        while self._queue and self._queue[0].kind != SYNC:
-            self._queue.popleft().fail()
-            self.skipped = True
-        if not self._queue:
+        self._drop()
+        refused.fail()
+        self.skipped = True
+        if not self._skip_to(SYNC):
             self._skipping = self.sync_due = True
 
     def on_ready(self) -> None:
@@ -232,22 +247,23 @@ class Replies:
         self.copy_in = False
         if self.doubtful:
             return
-        if not self._queue:
+        if self.head is None:
             raise ProtocolViolation("the server became ready twice")
-        if self._queue[0].kind not in _ENDS_WITH_READY:
+        if self.head.kind > _LAST_READY:
             raise ProtocolViolation("the server became ready before it had answered everything")
         self._pop()
 
     def lost(self) -> None:
         """The server has gone: what it still owes has had no effect."""
-        while self._queue:
-            self._queue.popleft().fail()
+        while (unanswered := self.head) is not None:
+            self._drop()
+            unanswered.fail()
 
     def take_synthetic(self) -> bytes:
         """The gateway's own answers whose turn it is."""
         taken = b""
-        while self._queue and self._queue[0].kind == SYNTHETIC:
-            entry = self._queue[0]
+        while self.head is not None and self.head.kind == SYNTHETIC:
+            entry = self.head
             taken += entry.reply
             self._pop()
             if entry.on_turn is not None:
@@ -257,32 +273,64 @@ class Replies:
     def _end_copy(self) -> None:
         """The server has read all up to the end of the copy, and ignored each Sync in it."""
         self.copy_in = False
-        head = self._queue.popleft()
-        while self._queue and self._queue[0].kind != COPY_END:
-            self._queue.popleft().fail()
-        if not self._queue:
+        head = self.head
+        assert head is not None
+        self._drop()
+        if not self._skip_to(COPY_END):
             raise ProtocolViolation("the server ended a copy before the client did")
-        self._queue[0] = head
-        last = next(entry for entry in reversed(self._queue) if entry.kind != COPY_END)
-        self.sync_due = last.kind not in _ENDS_WITH_READY
+        owed = self._owed()
+        owed[0] = self.head = head
+        last = next(entry for entry in reversed(owed) if entry.kind != COPY_END)
+        self.sync_due = last.kind > _LAST_READY
+
+    def _skip_to(self, kind: int) -> bool:
+        """What the server has skipped has failed, up to an entry of this kind, if there is one."""
+        while (skipped := self.head) is not None and skipped.kind != kind:
+            self._drop()
+            skipped.fail()
+        return self.head is not None
 
     def _sync_in_copy(self) -> bool:
         """Whether a Sync was sent between the beginning of the copy and its end."""
-        for entry in self._queue:
+        for entry in self._owed():
             if entry.kind == COPY_END:
                 return False
             if entry.kind == SYNC:
                 return True
         return False
 
+    # --- the queue ---
+
+    def _owed(self) -> list[Expected]:
+        """What is owed, the head first."""
+        del self._queue[: self._answered]
+        self._answered = 0
+        return self._queue
+
     def _pop(self) -> None:
-        self._queue.popleft()
-        while self._queue and self._queue[0].kind == COPY_END:
-            self._queue.popleft()
-        self.synthetic_due = bool(self._queue) and self._queue[0].kind == SYNTHETIC
+        """The head is answered; the end of a copy has no answer of its own."""
+        self._drop()
+        while self.head is not None and self.head.kind == _END_OF_COPY:
+            self._drop()
+
+    def _drop(self) -> None:
+        """The head owes nothing any more."""
+        self._answered += 1
+        if self._answered == len(self._queue):
+            self._queue.clear()
+            self._answered = 0
+            self.head = None
+            self.synthetic_due = False
+            return
+        if self._answered > _ANSWERED_MAX:
+            self._owed()
+        self.head = self._queue[self._answered]
+        self.synthetic_due = self.head.kind == _SYNTHETIC
 
     def _give_up(self) -> None:
         self.doubtful = True
         self.copy_in = False
         self.synthetic_due = False
         self._queue.clear()
+        self._answered = 0
+        self.head = None

@@ -203,8 +203,8 @@ class FactsCache:
         tenant_columns: Iterable[str] = frozenset({"userId"}),
         harmless: Iterable[str] = (),
     ) -> None:
-        self._by_text: Recent[bytes, Facts] = Recent(entries, bytes_max // 2)
-        self._by_skeleton: Recent[bytes, _Template] = Recent(entries, bytes_max // 2)
+        self._by_text: Recent = Recent(entries, bytes_max // 2)
+        self._by_skeleton: Recent = Recent(entries, bytes_max // 2)
         self._seen = [0] * _SEEN_SLOTS
         """The hash of a text that came once, by the end of it."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
@@ -239,7 +239,7 @@ class FactsCache:
 
     def facts(self, text: bytes) -> Facts:
         """What the text is. Never raises; ``known`` is False where it can't be told."""
-        facts = self._by_text.get(text)
+        facts: Facts | None = self._by_text.get(text)
         if facts is None:
             return self._look(text)
         self.hits += 1

@@ -1,22 +1,33 @@
-"""A map that is bounded in entries and in size, and forgets what was used longest ago."""
+"""A map that is bounded in entries and in size, and forgets what was not used for long."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Generic, TypeVar
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from typing import Any
 
 
-class Recent(Generic[K, V]):
-    """At most ``entries_max`` values that together measure at most ``size_max``, in any unit."""
+class _Entry:
+    """A value, its size, and whether it was used since it was last spared."""
+
+    __slots__ = ("size", "used", "value")
+
+    def __init__(self, value: Any, size: int) -> None:
+        self.value = value
+        self.size = size
+        self.used = False
+
+
+class Recent:
+    """At most ``entries_max`` values that together measure at most ``size_max``, in any unit.
+
+    What has to go is the oldest one; who was used in its time is spared once, and the oldest but
+    one has to go (the clock algorithm): a look-up moves nothing.
+    """
 
     __slots__ = ("_entries", "_entries_max", "_size_max", "size")
 
     def __init__(self, entries_max: int, size_max: int) -> None:
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
         self._entries_max = entries_max
         self._size_max = size_max
         self.size = 0
@@ -24,29 +35,39 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: K) -> V | None:
+    def get(self, key: Any) -> Any:
         """The value, which counts as used; None when there is none."""
         found = self._entries.get(key)
         if found is None:
             return None
-        self._entries.move_to_end(key)
-        return found[0]
+        found.used = True
+        return found.value
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
         self.size = 0
 
-    def keep(self, key: K, value: V, size: int) -> None:
+    def keep(self, key: Any, value: Any, size: int) -> None:
         """Remember a value, unless it is larger than all may be together."""
         before = self._entries.pop(key, None)
         if before is not None:
-            self.size -= before[1]
+            self.size -= before.size
         if size > self._size_max:
             return
         while self._entries and (
             len(self._entries) >= self._entries_max or self.size + size > self._size_max
         ):
-            self.size -= self._entries.popitem(last=False)[1][1]
-        self._entries[key] = (value, size)
+            self._forget_one()
+        self._entries[key] = _Entry(value, size)
         self.size += size
+
+    def _forget_one(self) -> None:
+        """The oldest that was not used; each look at one that was takes its mark away."""
+        while True:
+            key, entry = self._entries.popitem(last=False)
+            if not entry.used:
+                self.size -= entry.size
+                return
+            entry.used = False
+            self._entries[key] = entry

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.errors import GatewayError, IdleInTransaction, ServerUnavailable
 from gateway.pool.pool import Pool
-from gateway.pool.server import IDLE, Answer, ServerConnection, SilentClient
+from gateway.pool.server import IDLE, Answer, LinkedClient, ServerConnection
 from gateway.router.route import Route
 from gateway.router.topology import Shard
 
@@ -33,7 +33,7 @@ class Stay:
     """The tables that it has written."""
 
 
-class Branch(SilentClient):
+class Branch(LinkedClient):
     """A server that is kept for a transaction which goes on elsewhere.
 
     ``on_end`` is told once when it can't be kept: why.

@@ -157,7 +157,7 @@ class BranchingSession(RoamingSession):
         assert self.last_route is not None
         branch = Branch(server, self._pool, self.last_route, self._way.park(), self._branch_ended)
         branch.stamp = self._outbound.stamp
-        server.transport.resume_reading()
+        server.resume_reading()
         self.server = None
         self._server_full = False
         self.phase = Phase.SEEKING
@@ -176,7 +176,7 @@ class BranchingSession(RoamingSession):
         self._reads = False
         self._turns_before = server.turns
         if self._write_paused:
-            server.transport.pause_reading()
+            server.pause_reading()
         self._way.resume(branch.stay)
         self._tell_way()
 

@@ -2,17 +2,31 @@
 
 cimport cython
 
+from gateway.directory.cache cimport Kept
+from gateway.pool.pool cimport Pool, Waiter
 from gateway.pool.server cimport ServerConnection
+from gateway.session.context cimport Context, Terms
 from gateway.session.holdings cimport Holdings
 from gateway.session.inbox cimport Inbox
+from gateway.session.listens cimport Listens
 from gateway.session.outbound cimport Outbound
 
-cdef class ClientSession:
-    cdef dict __dict__  # for what is not declared here
+cdef object _IDLE, _SEEKING, _LINKED, _CLOSED, _MORE, _SERVER, _READY, _END
+cdef int _IDLE_STATUS
+cdef Py_ssize_t _UNIT_MAX_BYTES
+
+@cython.final
+cdef class _Routed:
+    cdef object _snapshot
+    cdef Kept _owner
+    cdef public object route
+    cpdef bint holds(self, snapshot, double now)
+
+cdef class ClientSession(Waiter):
     cdef object __weakref__
     cdef public object _allowance
-    cdef public object _allowed_for
-    cdef public object _context
+    cdef public Context _context
+    cdef public object _departing
     cdef public object _draining
     cdef public bint _fatal_seen
     cdef public bint _first_unit
@@ -23,17 +37,24 @@ cdef class ClientSession:
     cdef public double _turn_at
     cdef public bint _input_held
     cdef public bytes _kept
+    cdef public bint _limited
     cdef public Outbound _outbound
-    cdef public object _pool
+    cdef public Pool _pool
     cdef public ServerConnection _preferred
     cdef public bint _read_paused
     cdef public bint _ready_missed
     cdef public object _refused_epoch
-    cdef public object _routed
+    cdef public int _renewals
+    cdef public object _idle_timer
+    cdef public _Routed _routed
     cdef public bint _server_full
+    cdef public object _target
+    cdef public object _target_in
     cdef public object _task
+    cdef public object _tenant
     cdef public object _transport
     cdef public Py_ssize_t _turns_before
+    cdef public bint _whole_session
     cdef public bint _write_paused
     cdef public double active_at
     cdef public object application
@@ -41,7 +62,7 @@ cdef class ClientSession:
     cdef public double connected_at
     cdef public Holdings holdings
     cdef public object last_route
-    cdef public object listens
+    cdef public Listens listens
     cdef public object login
     cdef public object number
     cdef public object parameters
@@ -55,10 +76,25 @@ cdef class ClientSession:
     cpdef data_received(self, data)
     cpdef _go_on(self)
     cpdef _pace(self)
+    cdef bint _shares(self) except -1
+    cpdef _before_link(self)
     cpdef _begin(self)
-    @cython.locals(server=ServerConnection, outbound=Outbound)
+    cpdef bint _answer_here(self) except -1
+    @cython.locals(context=Context, routed=_Routed, now=cython.double)
+    cpdef _seek(self)
+    @cython.locals(server=ServerConnection)
+    cpdef _acquire(self, target)
+    @cython.locals(outbound=Outbound, pool=Pool, terms=Terms)
+    cpdef granted(self, ServerConnection server)
+    cpdef _begin_there(self, ServerConnection server)
+    @cython.locals(server=ServerConnection, outbound=Outbound, inbox=Inbox)
     cpdef _relay(self)
     cpdef forward(self, bytes data)
+    @cython.locals(server=ServerConnection, outbound=Outbound, pool=Pool, holdings=Holdings)
+    cpdef server_ready(self, int status)
     cpdef _transaction_over(self, ServerConnection server)
-    @cython.locals(server=ServerConnection)
+    @cython.locals(interval=cython.Py_ssize_t)
+    cdef bint _audit_due(self, ServerConnection server) except -1
+    cpdef _let_go(self)
+    @cython.locals(server=ServerConnection, pool=Pool, holdings=Holdings)
     cpdef _part(self)

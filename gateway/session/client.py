@@ -13,8 +13,9 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
+from gateway.directory.cache import Kept
 from gateway.errors import (
     GatewayError,
     IdleSession,
@@ -26,7 +27,7 @@ from gateway.errors import (
 )
 from gateway.net.handing import detach, movable
 from gateway.pool.listening import Listening
-from gateway.pool.pool import Pool
+from gateway.pool.pool import Pool, Waiter
 from gateway.pool.server import IDLE, Answer, ServerConnection
 from gateway.protocol import messages
 from gateway.router.facts import Effect, Facts
@@ -83,15 +84,28 @@ class Phase(IntEnum):
     LEAVING = 4
 
 
-class _Routed(NamedTuple):
+# As C values, for the hot methods.
+_IDLE_STATUS, _UNIT_MAX_BYTES = IDLE, UNIT_MAX_BYTES
+_IDLE, _SEEKING, _LINKED, _CLOSED = Phase.IDLE, Phase.SEEKING, Phase.LINKED, Phase.CLOSED
+_MORE, _SERVER, _READY, _END = Need.MORE, Need.SERVER, Need.READY, Need.END
+
+
+class _Routed:
     """A decision of `route`, and all it was made from that may change within a session."""
 
-    snapshot: Snapshot
-    owner: Owner | None
-    route: Route
+    __slots__ = ("_owner", "_snapshot", "route")
+
+    def __init__(self, snapshot: Snapshot, owner: Kept, decided: Route) -> None:
+        self._snapshot = snapshot
+        self._owner = owner
+        self.route = decided
+
+    def holds(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether it would be decided so again."""
+        return self._snapshot is snapshot and self._owner.is_good(now)
 
 
-class ClientSession:
+class ClientSession(Waiter):
     """A client after its login; `start` begins its traffic."""
 
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
@@ -136,8 +150,14 @@ class ClientSession:
             context.statements, context.settings.pool.client_statements_max, self._outbound.heed
         )
         self._allowance = UNLIMITED
-        self._allowed_for: Route | None = None
-        """Where the allowance holds."""
+        self._tenant = UNLIMITED.tenant
+        self._limited = False
+        """The allowance has rates."""
+        self._target: Route | None = None
+        """For what, and in which snapshot, pool and allowance were found."""
+        self._target_in: Snapshot | None = None
+        self._whole_session = False
+        """There, clients keep their server until they leave."""
         self._turns_before = 0
         """The server's, when it became ours."""
         self._preferred: ServerConnection | None = None
@@ -250,7 +270,7 @@ class ClientSession:
 
     def _let_go(self) -> None:
         """No server is ours any more."""
-        if self._allowance.buckets and self.server is not None:
+        if self._limited and self.server is not None:
             self._allowance.take(max(0, self.server.turns - self._turns_before - 1))
         self.server = None
 
@@ -334,8 +354,8 @@ class ClientSession:
     # --- asyncio.Protocol ---
 
     def data_received(self, data: bytes) -> None:
-        self._context.counters.bytes_from_clients += len(data)
         inbox = self._inbox
+        self._context.counters.bytes_from_clients += len(data)
         inbox.data = inbox.data + data if inbox.data else data
         self._go_on()
 
@@ -349,20 +369,20 @@ class ClientSession:
     def pause_writing(self) -> None:
         self._write_paused = True
         if self.server is not None and not self._in_line:
-            self.server.transport.pause_reading()
+            self.server.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused = False
         if self.server is not None and not self._in_line:
-            self.server.transport.resume_reading()
+            self.server.resume_reading()
 
     def _go_on(self) -> None:
         """Do what can be done with the inbox in this phase."""
         try:
-            if self.phase is Phase.LINKED:
-                if not self._input_held and not self._outbound.waiting and not self._shares:
+            if self.phase is _LINKED:
+                if not self._input_held and not self._outbound.waiting and not self._shares():
                     self._relay()
-            elif self.phase is Phase.IDLE:
+            elif self.phase is _IDLE:
                 self._begin()
         except NewProcessNeeded:
             self._renew()
@@ -373,9 +393,9 @@ class ClientSession:
 
     def _pace(self) -> None:
         """Stop reading the client while its bytes have nowhere to go."""
-        waiting = self.phase is Phase.SEEKING or self._input_held or self._outbound.waiting
-        full = self._server_full or (waiting and len(self._inbox.data) > UNIT_MAX_BYTES)
-        if full == self._read_paused or self.phase is Phase.CLOSED:
+        waiting = self.phase is _SEEKING or self._input_held or self._outbound.waiting
+        full = self._server_full or (waiting and len(self._inbox.data) > _UNIT_MAX_BYTES)
+        if full == self._read_paused or self.phase is _CLOSED:
             return
         self._read_paused = full
         if full:
@@ -389,14 +409,14 @@ class ClientSession:
         """Work off the inbox up to the first unit that needs a server."""
         while True:
             need = self._inbox.next()
-            if need is Need.SERVER and self._answer_here():
+            if need is _SERVER and self._answer_here():
                 continue
-            if need is not Need.READY:
+            if need is not _READY:
                 break
             self._transport.write(self._ready())
-        if need is Need.SERVER:
+        if need is _SERVER:
             self._seek()
-        elif need is Need.END:
+        elif need is _END:
             self._close()
 
     def _answer_here(self) -> bool:
@@ -411,28 +431,32 @@ class ClientSession:
 
     def _seek(self) -> None:
         """Find the target of what is in the inbox and ask its pool for a server."""
-        self.phase = Phase.SEEKING
-        self.active_at = self._context.clock()
-        login, context, routed = self.login, self._context, self._routed
-        owner_id = self.asked.owner or login.owner
-        if routed is not None and owner_id:
-            owner = context.directory.peek_owner(owner_id)
-            if owner is routed.owner and context.snapshot is routed.snapshot:
-                self._acquire(routed.route)
-                return
-        self._take_outcome(context.peek(login, owner_id) if owner_id else NOTHING_KNOWN)
+        self.phase = _SEEKING
+        context, routed = self._context, self._routed
+        now = self.active_at = context.clock()
+        if routed is not None and routed.holds(context.snapshot, now):
+            self._acquire(routed.route)
+            return
+        owner_id = self.asked.owner or self.login.owner
+        self._take_outcome(context.peek(self.login, owner_id) if owner_id else NOTHING_KNOWN)
 
     def _take_outcome(self, known: Known) -> None:
         outcome = route(self._context.snapshot, self.login, self.asked, known)
         if isinstance(outcome, Route):
-            if self.login.kind is LoginKind.OWNER:
-                self._routed = _Routed(self._context.snapshot, known.owner, outcome)
+            if self.login.kind is LoginKind.OWNER and known.owner is not None:
+                self._remember(known.owner, outcome)
             self._acquire(outcome)
         elif isinstance(outcome, NeedOwner):
             self._spawn(self._look_up(outcome.owner))
         else:
             assert isinstance(outcome, Reject)
             self._refuse_unit(outcome.error)
+
+    def _remember(self, owner: Owner, outcome: Route) -> None:
+        """Decide so again as long as nothing has changed."""
+        kept = self._context.directory.peek_kept_owner(owner.id)
+        if kept is not None and kept.value is owner:
+            self._routed = _Routed(self._context.snapshot, kept, outcome)
 
     async def _look_up(self, owner_id: str) -> None:
         try:
@@ -446,46 +470,58 @@ class ClientSession:
 
     def _acquire(self, target: Route) -> None:
         self.last_route = target
-        operator = self.login.kind is LoginKind.OPERATOR
-        self._pool = self._context.pools.get(target.endpoint, operator=operator)
         try:
-            if (served := self._allowed_for) is None or not _same_place(served, target):
-                self._allowance = self._context.budgets.allowance(self.login, target)
-                self._allowed_for = target
-            if self._allowance.buckets:
+            if target is not self._target or self._target_in is not self._context.snapshot:
+                self._aim(target)
+            if self._limited:
                 self._allowance.take_one(self._context.clock())
-            server = self._pool.acquire(self, self._preferred, self._allowance.tenant)
+            assert self._pool is not None
+            server = self._pool.acquire(self, self._preferred, self._tenant)
         except GatewayError as error:
             self._refuse_unit(error)
             return
         if server is not None:
             self.granted(server)
 
+    def _aim(self, target: Route) -> None:
+        """Find the pool for a target, and what we may use there."""
+        context, before = self._context, self._target
+        operator = self.login.kind is LoginKind.OPERATOR
+        self._pool = context.pools.get(target.endpoint, operator=operator)
+        self._whole_session = context.session_mode(target.endpoint)
+        if before is None or not _same_place(before, target):
+            self._allowance = context.budgets.allowance(self.login, target)
+            self._limited = bool(self._allowance.buckets)
+            self._tenant = self._allowance.tenant
+        self._target, self._target_in = target, context.snapshot
+
     def granted(self, server: ServerConnection) -> None:
         """A server is ours: make it as our session left the last one, then send on."""
-        assert self.last_route is not None
+        outbound, pool, terms = self._outbound, self._pool, self._context.terms
+        assert pool is not None
         self._before_link()
-        self.phase = Phase.LINKED
+        self.phase = _LINKED
         self.server = server
-        self._outbound.sent = False
+        outbound.sent = False
         self._first_unit = True
         self._turns_before = server.turns
         server.link(self, self.number)
-        statements_max = self._context.settings.pool.server_statements_max
-        self._outbound.preamble = close_surplus(server, statements_max)
+        outbound.preamble = b""
+        if len(server.prepared) > terms.server_statements_max:
+            outbound.preamble = close_surplus(server, terms.server_statements_max)
         unrenewed = self._gate is None and self._renewals < _RENEWALS_MAX
-        self._outbound.renewable = unrenewed and server.turns > 0
+        outbound.renewable = unrenewed and server.turns > 0
         if self._write_paused:
-            server.transport.pause_reading()
-        assert self._pool is not None
-        if self._pool.notifiers:
-            self._pool.notifiers.pop(server.pid, None)
+            server.pause_reading()
+        if pool.notifiers:
+            pool.notifiers.pop(server.pid, None)
         if self.listens.channels:
             self._attend(server)
-        self._log_target()
-        if self._context.session_mode(self.last_route.endpoint):
+        if terms.debug:
+            self._log_target()
+        if self._whole_session:
             self.holdings.pin(Pin.SESSION_MODE)
-        if server.settings == self.holdings.settings:
+        if server.settings is self.holdings.settings or server.settings == self.holdings.settings:
             self._begin_there(server)
         else:
             self._timing = None  # it takes longer, and nobody may follow before it is known to work
@@ -540,7 +576,6 @@ class ClientSession:
 
     # --- one of several on a server (Rider; sharing.py) ---
 
-    @property
     def _shares(self) -> bool:
         """Whether the server is ours together with others: what we send now would come too late."""
         return self._in_line or (self.server is not None and len(self.server.line) > 0)
@@ -657,12 +692,12 @@ class ClientSession:
 
     def _relay(self) -> None:
         """Pass the inbox on in one write, booked."""
-        server, outbound = self.server, self._outbound
+        server, outbound, inbox = self.server, self._outbound, self._inbox
         assert server is not None
         waiting = b"" if self._gate is None else self._hold_back(self._gate)
-        self._kept = b"" if outbound.sent else self._inbox.data
-        data = outbound.book(server, self._inbox.data)
-        self._inbox.data = outbound.rest + waiting if waiting else outbound.rest
+        self._kept = b"" if outbound.sent else inbox.data
+        data = outbound.book(server, inbox.data)
+        inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if self._gate is not None:
             self._gate.unsent(len(outbound.rest))
         if data:
@@ -674,7 +709,7 @@ class ClientSession:
             self._close()
         elif self._gate is not None and self._gate.stop is not None and not outbound.rest:
             self._stopped(server, self._gate.stop)
-        elif self._ready_missed and not outbound.skip and server.replies.idle:
+        elif self._ready_missed and not outbound.skip and server.replies.is_idle():
             self.server_ready(server.status)
 
     def _hold_back(self, gate: Gate) -> bytes:
@@ -747,9 +782,6 @@ class ClientSession:
         self._server_full = False
         self._pace()
 
-    def server_fenced(self, error: GatewayError) -> None:
-        self.end(error)
-
     def server_stale(self, *, answered: bool) -> bytes:
         """Our owner has moved: find it anew and send again what did not run, if nothing of it is
         answered; else a true error, after which the application repeats its transaction."""
@@ -807,28 +839,30 @@ class ClientSession:
 
     def server_ready(self, status: int) -> None:
         """All is answered: keep the server, ask what the session holds, or give it back."""
-        self._ready_missed = self._outbound.skip > 0
+        outbound, server, pool, holdings = self._outbound, self.server, self._pool, self.holdings
+        self._ready_missed = outbound.skip > 0
         self._first_unit = False
-        if status != IDLE or self._outbound.skip:
+        if status != _IDLE_STATUS or outbound.skip:
             return
-        assert self.server is not None
+        assert server is not None
+        assert pool is not None
         if self._timing is not None:
             self._timing.took(self._context.clock() - self._turn_at)
             self._timing = None
-        self._outbound.all_answered()
+        outbound.all_answered()
         self._context.counters.transactions += 1
         self.transactions += 1
-        self.listens.transaction_ended(self.server.last_command)
-        if self.holdings.schema_changed:
-            self.holdings.schema_changed = False
-            self.server.schema.changes += 1
-        if self.holdings.effects and self.holdings.effects & _PREFERS_ITS_SERVER:
-            self._preferred = self.server
-        assert self._pool is not None
-        if self._pool.notifiers and self.server.pid in self._pool.notifiers:
-            self._await_notifications(self.server, self._pool)
+        if self.listens.is_due():
+            self.listens.transaction_ended(server.last_command)
+        if holdings.schema_changed:
+            holdings.schema_changed = False
+            server.schema.changes += 1
+        if holdings.effects and holdings.effects & _PREFERS_ITS_SERVER:
+            self._preferred = server
+        if pool.notifiers and server.pid in pool.notifiers:
+            self._await_notifications(server, pool)
         else:
-            self._transaction_over(self.server)
+            self._transaction_over(server)
 
     # --- between two transactions ---
 
@@ -860,7 +894,7 @@ class ClientSession:
             self._transport.write(messages.READY_IDLE)
 
     def _transaction_over(self, server: ServerConnection) -> None:
-        if self.holdings.transaction_ended():
+        if self.holdings.effects and self.holdings.transaction_ended():
             self._ask(server, self._answered)
         elif self._audit_due(server):
             self._ask(server, self._audited)
@@ -913,9 +947,9 @@ class ClientSession:
         self._part()
 
     def _audit_due(self, server: ServerConnection) -> bool:
-        interval = self._context.settings.pool.audit_interval
+        interval = self._context.terms.audit_interval
         due = interval > 0 and server.turns % interval == 0
-        return due and not self.pins and not server.line
+        return due and not self.holdings.pins and not server.line
 
     def _audited(self, answer: Answer) -> None:
         """A sample: did a function, trigger or view change the session unseen?"""
@@ -961,19 +995,20 @@ class ClientSession:
 
     def _part(self) -> None:
         """Give the server back, unless something holds us to it."""
-        server, pool = self.server, self._pool
+        server, pool, holdings = self.server, self._pool, self.holdings
         assert server is not None
         assert pool is not None
-        self._give_ready(server)
+        if server.ready_held:
+            self._give_ready(server)
         if self._draining is not None and (self.pins or self._departing is None):
             self.end(self._draining)
             return
-        if not self.pins:
-            if self.holdings.unseen:
-                self.holdings.unseen = False
+        if not holdings.pins:
+            if holdings.unseen:
+                holdings.unseen = False
                 server.settings = (UNSEEN, *server.settings)
             self._let_go()
-            self.phase = Phase.IDLE
+            self.phase = _IDLE
             self._server_full = False
             if self.holdings.idle_limit_s:
                 pool.abandon(server, mid_message=False, sync_due=False)  # it must not end by it
@@ -984,7 +1019,7 @@ class ClientSession:
                 return
             if self._inbox.data or self._read_paused:
                 self._go_on()
-        elif not self.holdings.whole_session and not pool.may_pin(server):
+        elif not holdings.whole_session and not pool.may_pin(server):
             reasons = ", ".join(self.pins)
             self.end(
                 TooManyPinned(
@@ -993,7 +1028,7 @@ class ClientSession:
                     hint="End what holds it within the transaction, or raise pool.pinned_max.",
                 )
             )
-        elif server.settings != self.holdings.settings and not self.holdings.whole_session:
+        elif server.settings != holdings.settings and not holdings.whole_session:
             self._replay(server)
         else:
             if self.listens.channels:

@@ -24,7 +24,7 @@ from gateway.session.two_phase import TwoPhase
 from gateway.settings.model import PoolMode, Settings
 
 
-@dataclass(slots=True)
+@dataclass
 class Counters:
     """Totals since the start of the worker, as plain integers."""
 
@@ -44,9 +44,22 @@ class Counters:
     cancels_unknown: int = 0
 
 
-@dataclass(slots=True)
+class Terms:
+    """What the settings say of every transaction, read off them once."""
+
+    __slots__ = ("audit_interval", "debug", "server_statements_max", "share_depth", "stamps")
+
+    def __init__(self, settings: Settings) -> None:
+        self.audit_interval = settings.pool.audit_interval
+        self.server_statements_max = settings.pool.server_statements_max
+        self.share_depth = settings.pool.share_depth
+        self.stamps = settings.routing.stamps
+        self.debug = settings.log.level == "debug"
+
+
+@dataclass
 class Context:
-    """The worker's parts, as a session sees them. ``settings`` and ``snapshot`` follow a reload."""
+    """The worker's parts, as a session sees them. What is of the settings changes by `follow`."""
 
     settings: Settings
     snapshot: Snapshot
@@ -69,6 +82,16 @@ class Context:
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
     budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
+    terms: Terms = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.terms = Terms(self.settings)
+
+    def follow(self, settings: Settings, snapshot: Snapshot) -> None:
+        """The settings have changed."""
+        self.settings = settings
+        self.snapshot = snapshot
+        self.terms = Terms(settings)
 
     def outstanding(self, endpoint: Endpoint) -> int:
         """Requests of this worker that an endpoint has not answered, those that wait for it too."""

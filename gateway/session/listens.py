@@ -86,6 +86,10 @@ class Listens:
                 name = statement.name
                 self._unlistens.append(None if name is None else name.encode())
 
+    def is_due(self) -> bool:
+        """Whether there is something to do when a transaction has ended."""
+        return bool(self._unlistens or self._waiting)
+
     def transaction_ended(self, last_command: bytes) -> None:
         """Carry out what was committed, and deliver what has waited."""
         unlistens, self._unlistens = self._unlistens, []

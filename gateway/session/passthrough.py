@@ -11,7 +11,7 @@ import asyncio
 from gateway.clock import Clock
 from gateway.errors import GatewayError, ServerUnavailable, ShuttingDown
 from gateway.pool.pool import Pool
-from gateway.pool.server import ServerConnection, SilentClient
+from gateway.pool.server import LinkedClient, ServerConnection
 from gateway.protocol import messages
 from gateway.router.identity import Login
 from gateway.session.registry import Registry
@@ -19,7 +19,7 @@ from gateway.session.registry import Registry
 WRITE_HIGH_BYTES = 128 * 1024
 
 
-class PassthroughSession(SilentClient, asyncio.Protocol):
+class PassthroughSession(LinkedClient, asyncio.Protocol):
     """A client and its own server; `start` begins the traffic."""
 
     def __init__(
@@ -84,10 +84,10 @@ class PassthroughSession(SilentClient, asyncio.Protocol):
         self._close()
 
     def pause_writing(self) -> None:
-        self._server.transport.pause_reading()
+        self._server.pause_reading()
 
     def resume_writing(self) -> None:
-        self._server.transport.resume_reading()
+        self._server.resume_reading()
 
     # --- the server's side: LinkedClient ---
 

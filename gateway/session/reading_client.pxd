@@ -1,11 +1,23 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
+cimport cython
+
+from gateway.pool.server cimport ServerConnection
 from gateway.session.client cimport ClientSession
+
+cdef int _IDLE_STATUS
 
 cdef class ReadingSession(ClientSession):
     cdef public Py_ssize_t _asked_again_at
+    cdef public bint _has_replicas
+    cdef public bint _held
     cdef public list _marked
     cdef public object _one_unit
     cdef public object _reader
     cdef public bint _reads
+    cdef public object _shard
+    cdef public object _shard_in
+    cdef public object _stamp
+    cdef public object _stamp_of
     cdef public object _unit
+    cpdef bint _splits_reads(self, target) except -1

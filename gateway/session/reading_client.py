@@ -28,7 +28,7 @@ from gateway.router.identity import LoginKind
 from gateway.router.replicas import BY_POLICY
 from gateway.router.route import Route
 from gateway.router.statement import Timing
-from gateway.router.topology import Role, Shard
+from gateway.router.topology import Role, Shard, Snapshot
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
@@ -37,6 +37,7 @@ from gateway.session.guest import Guest
 from gateway.session.unit import SERIALIZABLE, Reader, Unit, lone_read, reads_only
 from gateway.settings.model import ReadPolicy
 
+_IDLE_STATUS = IDLE  # as a C integer
 _POLICIES: Final = {"primary": ReadPolicy.PRIMARY, "replica": ReadPolicy.PREFER_REPLICA}
 
 _SERVER_GOES: Final = frozenset(["57P01", "57P02"])
@@ -57,6 +58,15 @@ class ReadingSession(ClientSession):
         """The transaction, by number, whose read was asked again."""
         self._marked: list[str] = []
         """Whose writes are under way on our server, as the marks were told."""
+        self._shard: Shard | None = None
+        """Of what, and in which snapshot, it is known whether there are replicas for reads."""
+        self._shard_in: Snapshot | None = None
+        self._has_replicas = False
+        self._stamp = ""
+        self._stamp_of: Route | None = None
+        """What the stamp was made for."""
+        self._held = False
+        """The statement waits for a database that has gone, or has waited for it."""
 
     def _prepared(self, name: bytes) -> Statement | None:
         """What the client has prepared under a name."""
@@ -73,8 +83,8 @@ class ReadingSession(ClientSession):
             self.last_route = target
             return
         self._reads = False
-        health = self._context.health
-        if health.serves_reads(target.shard) and not self._context.session_mode(target.endpoint):
+        splits = self._splits_reads(target)
+        if splits and not self._context.session_mode(target.endpoint):
             try:
                 target = self._for_read(target)
             except GatewayError as error:
@@ -82,7 +92,15 @@ class ReadingSession(ClientSession):
                 return
             if target.endpoint is target.shard.primary:
                 target = self._to_primary(target)
-        super()._acquire(target)
+        ClientSession._acquire(self, target)
+
+    def _splits_reads(self, target: Route) -> bool:
+        """Whether some reads of a target may go to a replica; asked once, as nothing is cheaper."""
+        shard, snapshot = target.shard, self._context.snapshot
+        if shard is not self._shard or snapshot is not self._shard_in:
+            self._shard, self._shard_in = shard, snapshot
+            self._has_replicas = self._context.health.serves_reads(shard)
+        return self._has_replicas
 
     def _owners(self, target: Route) -> frozenset[str]:
         """Whose work it is that a route was found for."""
@@ -175,7 +193,9 @@ class ReadingSession(ClientSession):
                 target, endpoint=target.shard.primary, reason=f"{target.reason}, had failed"
             )
             super()._acquire(self._to_primary(primary))
-        elif not self._may_wait(error) or not self._context.holds.take(self):
+        elif self._may_wait(error) and self._context.holds.take(self):
+            self._held = True
+        else:
             super().refused(error)
 
     def _may_wait(self, error: GatewayError) -> bool:
@@ -195,6 +215,7 @@ class ReadingSession(ClientSession):
         super()._refuse_unit(error)
 
     def _wait_no_more(self) -> None:
+        self._held = False
         self._context.holds.leave(self)
         self._context.pauses.leave(self)
 
@@ -214,17 +235,26 @@ class ReadingSession(ClientSession):
     def _before_link(self) -> None:
         target = self.last_route
         assert target is not None
-        self._context.holds.leave(self)
-        if self._context.settings.routing.stamps:
-            known = target.owner is not None
-            self._outbound.stamp = f"{target.epoch}:{target.owner}" if known else ""
+        if self._held:
+            self._held = False
+            self._context.holds.leave(self)
+        if self._context.terms.stamps:
+            self._outbound.stamp = (
+                self._stamp if target is self._stamp_of else self._stamped(target)
+            )
         if self._reads:
             self._guard_read()
-        elif self._context.health.serves_reads(target.shard):
+        elif self._splits_reads(target):
             self._mark(target.owner or everybody_of(target.shard))
-        if self._context.settings.pool.share_depth > 1:
+        if self._context.terms.share_depth > 1:
             self._timing = self._lone_read()
             self._turn_at = self._context.clock()
+
+    def _stamped(self, target: Route) -> str:
+        """By what a server is to know whose work this is."""
+        known = target.owner is not None
+        self._stamp, self._stamp_of = f"{target.epoch}:{target.owner}" if known else "", target
+        return self._stamp
 
     def _lone_read(self) -> Timing | None:
         if self.login.kind is LoginKind.OPERATOR or self.pins:
@@ -246,7 +276,7 @@ class ReadingSession(ClientSession):
             self._context.health.marks.begin(key, self._context.clock())
 
     def _let_go(self) -> None:
-        super()._let_go()
+        ClientSession._let_go(self)
         if self._marked:
             now, marks = self._context.clock(), self._context.health.marks
             for key in self._marked:
@@ -288,6 +318,7 @@ class ReadingSession(ClientSession):
         self._stop_seeking()
         if not self._context.holds.take(self):
             return False
+        self._held = True
         self._asked_again_at = self.transactions
         self._context.counters.reads_repeated += 1
         self._inbox.data = self._kept + self._inbox.data
@@ -314,9 +345,10 @@ class ReadingSession(ClientSession):
         return unit.size == len(self._kept) and self._is_read(unit)
 
     def server_ready(self, status: int) -> None:
-        self._one_unit.closed = False
-        super().server_ready(status)
-        if status != IDLE and self._gate is self._one_unit and self.server is not None:
+        if self._gate is self._one_unit:
+            self._one_unit.closed = False
+        ClientSession.server_ready(self, status)
+        if status != _IDLE_STATUS and self._gate is self._one_unit and self.server is not None:
             self._go_on()
 
 

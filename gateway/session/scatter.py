@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import GatewayError, ServerSaid, ServerUnavailable, ShuttingDown
-from gateway.pool.pool import Pool
+from gateway.pool.pool import Pool, Waiter
 from gateway.pool.prepared import IN_DOUBT
-from gateway.pool.server import Answer, ServerConnection, SilentClient
-from gateway.pool.sharing import Alone
+from gateway.pool.server import Answer, ServerConnection
 from gateway.protocol import replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.replies import Expected
@@ -144,7 +143,7 @@ class Scatter:
             self._done()
 
 
-class _Branch(SilentClient, Alone):
+class _Branch(Waiter):
     """One of the servers asked."""
 
     def __init__(self, scatter: Scatter, index: int, pool: Pool, number: int) -> None:
@@ -182,11 +181,11 @@ class _Branch(SilentClient, Alone):
 
     def pause(self) -> None:
         if self._server is not None:
-            self._server.transport.pause_reading()
+            self._server.pause_reading()
 
     def resume(self) -> None:
         if self._server is not None:
-            self._server.transport.resume_reading()
+            self._server.resume_reading()
 
     # --- Waiter ---
 

@@ -28,7 +28,7 @@ class FairMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.core: PoolCore[int, int] = PoolCore(0, SERVERS, 1000)
+        self.core = PoolCore(0, SERVERS, 1000)
         self.now = 0.0
         self.last = 0
         self.waiting: dict[Tenant, list[int]] = {tenant: [] for tenant in TENANTS}

@@ -31,7 +31,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @initialize(minimum=st.integers(0, 3), room=st.integers(0, 4), queue_max=st.integers(0, 5))
     def begin(self, minimum: int, room: int, queue_max: int) -> None:
-        self.core: PoolCore[int, int] = PoolCore(minimum, minimum + room + 1, queue_max)
+        self.core = PoolCore(minimum, minimum + room + 1, queue_max)
 
     # --- what the model makes of it ---
 

@@ -20,8 +20,9 @@ from gateway.protocol.scram import (
     make_verifier,
 )
 
-# Any text, the surrogates of undecodable bytes included.
-passwords = st.text(st.characters(), max_size=40)
+# Any text, the surrogates of undecodable bytes included. No NUL: PostgreSQL's strings end there,
+# and HMAC can't tell a key from the same one with NULs behind it.
+passwords = st.text(st.characters(exclude_characters="\0"), max_size=40)
 users = st.text(st.characters(), max_size=20)
 bindings = st.none() | st.binary(min_size=32, max_size=64)
 iterations = st.integers(1, 50)

@@ -87,7 +87,7 @@ class Simulation:
         queue_max: int = 2000,
         warm_up_s: float = 1.0,
     ) -> None:
-        self.core: PoolCore[int, _Request] = PoolCore(0, servers, queue_max)
+        self.core = PoolCore(0, servers, queue_max)
         for server in range(servers):
             self.core.opening += 1
             self.core.opened(server)

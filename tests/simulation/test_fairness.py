@@ -131,7 +131,7 @@ def test_what_is_known_of_idle_owners_is_forgotten() -> None:
 
 def _decision_s(owners: int) -> float:
     """What one release with its hand-over takes while so many owners wait, in real seconds."""
-    core: PoolCore[int, int] = PoolCore(0, 1, owners * 2)
+    core = PoolCore(0, 1, owners * 2)
     core.opening += 1
     core.opened(0)
     core.settle(0, ServerState.BUSY)

@@ -1,13 +1,12 @@
 """The C declarations beside the hot modules tell of all that their classes hold.
 
-An attribute that is not declared works too, but is looked up in a dictionary each time.
+One that is missing would be an error only when it is first set, in compiled code.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,31 +15,51 @@ import gateway
 
 _PACKAGE = Path(gateway.__file__).parent
 _CLASS = re.compile(r"^cdef class (\w+)", re.MULTILINE)
+_BASE = re.compile(r"^cdef class \w+\((\w+)\)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^    cdef (?:public |readonly )?\w+ (\w+)$", re.MULTILINE)
 
 
 def _slots(source: Path) -> dict[str, set[str]]:
-    """By class, the attributes that its ``__slots__`` or, of a dataclass, its fields name."""
+    """By class, the attributes that it sets, or that ``__slots__`` or a dataclass's fields name."""
     found: dict[str, set[str]] = {}
     for one in ast.parse(source.read_text()).body:
         if not isinstance(one, ast.ClassDef):
             continue
+        found[one.name] = _set_in(one)
         is_data = any("dataclass" in ast.unparse(each) for each in one.decorator_list)
         for line in one.body:
             if is_data and isinstance(line, ast.AnnAssign):
-                found.setdefault(one.name, set()).add(ast.unparse(line.target))
+                found[one.name].add(ast.unparse(line.target))
             if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__slots__":
-                found[one.name] = set(ast.literal_eval(line.value))
+                found[one.name] |= set(ast.literal_eval(line.value))
     return found
 
 
-def _declared(declarations: Path) -> Iterator[tuple[str, set[str]]]:
-    """By class, the attributes declared."""
-    _, *classes = re.split(r"^(?=cdef class )", declarations.read_text(), flags=re.MULTILINE)
-    for text in classes:
-        name = _CLASS.search(text)
-        assert name is not None
-        yield name[1], set(_ATTRIBUTE.findall(text))
+def _set_in(one: ast.ClassDef) -> set[str]:
+    """What its methods assign to ``self``."""
+    return {
+        node.attr
+        for node in ast.walk(one)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and ast.unparse(node.value) == "self"
+    }
+
+
+def _classes(declarations: Path) -> dict[str, str]:
+    """The declarations of each class."""
+    _, *texts = re.split(r"^(?=cdef class )", declarations.read_text(), flags=re.MULTILINE)
+    return {name[1]: text for text in texts if (name := _CLASS.match(text)) is not None}
+
+
+_ALL = {name: text for each in _PACKAGE.rglob("*.pxd") for name, text in _classes(each).items()}
+
+
+def _declared(text: str) -> set[str]:
+    """The attributes declared of a class, those of its base too."""
+    base = _BASE.match(text)
+    inherited = _declared(_ALL[base[1]]) if base is not None else set()
+    return inherited | set(_ATTRIBUTE.findall(text))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +67,6 @@ def _declared(declarations: Path) -> Iterator[tuple[str, set[str]]]:
 )
 def test_every_slot_is_declared(declarations: Path) -> None:
     slots = _slots(declarations.with_suffix(".py"))
-    for name, declared in _declared(declarations):
-        missing = slots.get(name, set()) - declared
+    for name, text in _classes(declarations).items():
+        missing = slots.get(name, set()) - _declared(text)
         assert not missing, f"{declarations.name} lacks attributes of {name}: {sorted(missing)}"

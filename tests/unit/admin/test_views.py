@@ -46,7 +46,7 @@ def test_pools_show_servers_by_state_and_who_waits() -> None:
     add_server(pool)
     busy = add_server(pool, 78)
     assert pool.core.checkout() is busy
-    pool.core.enqueue("a client", NOW - 0.25)  # type: ignore[arg-type]
+    pool.core.enqueue("a client", NOW - 0.25)
     (row,) = table(shown.POOLS.columns, make_views(context).pools())
     assert row == {
         "pool": "law/app",

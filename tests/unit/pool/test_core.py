@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import PoolExhausted
 from gateway.pool.core import PoolCore, ServerState
 
-Core = PoolCore[str, str]
+Core = PoolCore
 
 
 def pool(*servers: str, maximum: int = 5, minimum: int = 0, queue_max: int = 10) -> Core:

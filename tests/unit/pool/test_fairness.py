@@ -12,20 +12,20 @@ HEAVY, LIGHT = Tenant("heavy"), Tenant("light")
 LONG_S = 2 * CREDIT_S
 
 
-def queue(*waiters: tuple[str, Tenant]) -> FairQueue[str]:
-    fair: FairQueue[str] = FairQueue()
+def queue(*waiters: tuple[str, Tenant]) -> FairQueue:
+    fair = FairQueue()
     for waiter, tenant in waiters:
         fair.add(waiter, tenant, 0.0, 100)
     return fair
 
 
-def serve(fair: FairQueue[str], now: float = 0.0) -> tuple[str, Turn]:
+def serve(fair: FairQueue, now: float = 0.0) -> tuple[str, Turn]:
     served = fair.next(now)
     assert served is not None
     return served[0], served[2]
 
 
-def order(fair: FairQueue[str]) -> list[str]:
+def order(fair: FairQueue) -> list[str]:
     """Who is served one after the other, each for a second."""
     found, now = [], 0.0
     while (served := fair.next(now)) is not None:
@@ -83,7 +83,7 @@ def test_what_a_turn_takes_is_put_right_when_it_ends() -> None:
 
 
 def test_what_nobody_waited_for_is_free() -> None:
-    core: PoolCore[str, str] = PoolCore(0, 1, 10)
+    core = PoolCore(0, 1, 10)
     core.opening += 1
     core.opened("server")
     core.settle("server", ServerState.BUSY, 0.0)
@@ -109,7 +109,7 @@ def test_an_owner_that_owes_nothing_is_forgotten() -> None:
 
 
 def test_nobody_gets_the_last_places_of_a_queue_full_of_his_own_clients() -> None:
-    fair: FairQueue[str] = FairQueue()
+    fair = FairQueue()
     for number in range(8):
         fair.add(f"h{number}", HEAVY, 0.0, 10 - number)
     with pytest.raises(PoolExhausted, match='of "heavy" wait'):
@@ -168,7 +168,7 @@ def test_trap_a_chance_is_not_lost_with_who_is_kept_back_by_something_else() -> 
 
 def test_a_place_without_waiting_counts_too() -> None:
     mine = bound("mine", ("owner mine", 1))
-    fair: FairQueue[str] = FairQueue()
+    fair = FairQueue()
     turn = fair.begin(mine, 0.0)
     assert turn is not None
     assert fair.begin(mine, 0.0) is None
@@ -187,7 +187,7 @@ def test_a_bound_that_is_raised_lets_the_next_pass() -> None:
 
 
 def test_the_reserve_is_for_operators() -> None:
-    core: PoolCore[str, str] = PoolCore(0, 3, 10)
+    core = PoolCore(0, 3, 10)
     core.reserve = 1
     for server in "abc":
         core.opening += 1

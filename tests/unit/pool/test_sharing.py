@@ -9,9 +9,9 @@ from gateway.router.statement import Timing
 ONE, OTHER = Tenant("one"), Tenant("other")
 
 
-def busy(*waiting: tuple[str, Tenant]) -> PoolCore[str, str]:
+def busy(*waiting: tuple[str, Tenant]) -> PoolCore:
     """One server, had by somebody, and who waits for it."""
-    core: PoolCore[str, str] = PoolCore(0, 1, 100)
+    core = PoolCore(0, 1, 100)
     core.opening = 1
     core.opened("server")
     for waiter, tenant in waiting:

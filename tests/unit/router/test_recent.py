@@ -6,7 +6,7 @@ from gateway.router.recent import Recent
 
 
 def test_what_was_used_longest_ago_is_forgotten_first() -> None:
-    recent: Recent[str, int] = Recent(entries_max=2, size_max=100)
+    recent = Recent(entries_max=2, size_max=100)
     recent.keep("a", 1, 10)
     recent.keep("b", 2, 10)
     assert recent.get("a") == 1
@@ -16,7 +16,7 @@ def test_what_was_used_longest_ago_is_forgotten_first() -> None:
 
 
 def test_the_size_of_all_together_is_bounded() -> None:
-    recent: Recent[str, int] = Recent(entries_max=100, size_max=100)
+    recent = Recent(entries_max=100, size_max=100)
     for number in range(10):
         recent.keep(str(number), number, 30)
         assert recent.size <= 100
@@ -26,7 +26,7 @@ def test_the_size_of_all_together_is_bounded() -> None:
 
 
 def test_a_value_kept_anew_counts_once() -> None:
-    recent: Recent[str, int] = Recent(entries_max=2, size_max=100)
+    recent = Recent(entries_max=2, size_max=100)
     recent.keep("a", 1, 60)
     recent.keep("a", 2, 70)
     assert (recent.get("a"), len(recent), recent.size) == (2, 1, 70)

@@ -7,7 +7,7 @@ import struct
 from typing import cast
 
 from gateway.errors import GatewayError, ServerUnavailable
-from gateway.pool.server import ServerConnection
+from gateway.pool.server import LinkedClient, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 
@@ -43,7 +43,7 @@ class RecordingTransport:
         self.calls.append("abort")
 
 
-class RecordingClient:
+class RecordingClient(LinkedClient):
     """A linked client. ``heard`` joins pieces of forwarded bytes: where they were cut is free."""
 
     def __init__(self) -> None:

@@ -1,0 +1,24 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+from gateway.pool.fairness cimport FairQueue
+
+cdef class PoolCore:
+    cdef public dict _busy
+    cdef public dict _cleaning
+    cdef public dict _idle
+    cdef public Py_ssize_t _maximum
+    cdef public Py_ssize_t _reserve
+    cdef public dict _rides
+    cdef public dict _servers
+    cdef public FairQueue fair
+    cdef public Py_ssize_t minimum
+    cdef public Py_ssize_t opening
+    cdef public Py_ssize_t outside
+    cdef public object queue_max
+    cdef public bint retired
+    cpdef Py_ssize_t over(self) except? -1
+    cpdef checkout(self, preferred=*, tenant=*, double now=*)
+    cpdef enqueue(self, waiter, double now, tenant=*)
+    cpdef release(self, server, double now=*)
+    cdef _serve(self, server, double now)
+    cdef _end(self, held, double now)

@@ -1,0 +1,65 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+cdef class Meter:
+    cdef object __weakref__
+    cdef public Py_ssize_t maximum
+    cdef public Py_ssize_t held
+    cdef public list parked
+
+@cython.final
+cdef class Account:
+    cdef public object key
+    cdef public double weight
+    cdef public double finish
+    cdef public double guess_s
+    cdef public Py_ssize_t held
+    cdef public tuple meters
+    cdef public Meter parked_at
+    cdef public double tag
+    cdef public Py_ssize_t entry
+
+@cython.final
+cdef class Turn:
+    cdef public object tenant
+    cdef public Account account
+    cdef public tuple meters
+    cdef public double guess_s
+    cdef public double since
+
+cdef class FairQueue:
+    cdef public dict since
+    cdef public Py_ssize_t ready
+    cdef public double contended_since
+    cdef public double virtual
+    cdef public Meter everybody
+    cdef public dict _account_of
+    cdef public dict _lines
+    cdef public dict _accounts
+    cdef public object _meters
+    cdef public list _heap
+    cdef public list _idle
+    cdef public Py_ssize_t _entries
+    cdef public double _guess_s
+    cdef public dict _own_timeouts
+    cdef public double _seen_s
+    @cython.locals(account=Account)
+    cpdef add(self, waiter, tenant, double now, Py_ssize_t room)
+    cdef _left(self, waiter, Account account, line)
+    @cython.locals(account=Account, tag=cython.double, entry=cython.Py_ssize_t)
+    cpdef next(self, double now, suits=*)
+    @cython.locals(guess_s=cython.double)
+    cdef _serve(self, Account account, double tag, double now)
+    @cython.locals(account=Account, turn=Turn, took_s=cython.double)
+    cpdef end(self, held, double now)
+    cdef _advance(self, Account account)
+    @cython.locals(account=Account, took_s=cython.double)
+    cdef _charge_late(self, tenant, double since, double now)
+    cdef double _paid(self, Account account) except? -1
+    @cython.locals(account=Account)
+    cdef Account _account(self, tenant)
+    cdef _place(self, Account account)
+    cdef _forget_if_idle(self, Account account)
+    cdef _forget_idle(self)
+    cdef _forget(self, Account account)

@@ -1,0 +1,60 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+from gateway.pool.core cimport PoolCore
+from gateway.pool.server cimport ServerConnection
+from gateway.pool.sharing cimport Sharer
+
+cdef class Waiter(Sharer):
+    cpdef granted(self, ServerConnection server)
+
+cdef class PoolCounters:
+    cdef public Py_ssize_t checkouts
+    cdef public Py_ssize_t waits
+    cdef public Py_ssize_t wait_us
+    cdef public Py_ssize_t timeouts
+    cdef public Py_ssize_t idle_transactions
+    cdef public Py_ssize_t query_timeouts
+    cdef public Py_ssize_t unseen_changes
+    cdef public Py_ssize_t rejections
+    cdef public Py_ssize_t opened
+    cdef public Py_ssize_t open_failures
+    cdef public Py_ssize_t lost
+    cdef public Py_ssize_t cleaned
+    cdef public Py_ssize_t cancels
+
+cdef class Pool:
+    cdef object __weakref__
+    cdef public object name
+    cdef public object dsn
+    cdef public object limits
+    cdef public PoolCore core
+    cdef public PoolCounters counters
+    cdef public object last_error
+    cdef public dict greeting
+    cdef public object schema
+    cdef public object sharing
+    cdef public dict notifiers
+    cdef public object _open_connection
+    cdef public object _clock
+    cdef public object _permits
+    cdef public Py_ssize_t _outside_wanted
+    cdef public Py_ssize_t _total_told
+    cdef public Py_ssize_t _failures
+    cdef public bint suspended
+    cdef public double _away_until
+    cdef public object breaker
+    cdef public double _renewed_at
+    cdef public double _retry_at
+    cdef public set _tasks
+    cdef public dict _deadlines
+    cdef public object _watch
+    cdef public bint _has_hurried
+    @cython.locals(server=ServerConnection, now=cython.double)
+    cpdef acquire(self, waiter, ServerConnection preferred=*, tenant=*)
+    @cython.locals(now=cython.double)
+    cpdef release(self, ServerConnection server)
+    cdef _served(self, ServerConnection server, tuple served, double now)
+    cdef _grant(self, ServerConnection server, Waiter waiter, double since, double now)
+    cdef bint _unwanted(self, ServerConnection server, double now) except -1
