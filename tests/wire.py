@@ -188,12 +188,15 @@ class Wire:
             return b""
 
     async def message(self) -> Message:
-        """The next message, or EOF. Raises TimeoutError when nothing comes."""
+        """The next message, or EOF, also for one that is cut off in its middle.
+
+        Raises TimeoutError when nothing comes.
+        """
         head = await self.raw(5)
-        if len(head) < 5:
-            heard = EOF
-        else:
-            heard = Message(chr(head[0]), await self.raw(int.from_bytes(head[1:], "big") - 4))
+        length = int.from_bytes(head[1:], "big") - 4
+        body = await self.raw(length) if len(head) == 5 else b""
+        whole = len(head) == 5 and len(body) == length
+        heard = Message(chr(head[0]), body) if whole else EOF
         self.seen.append(heard)
         return heard
 
