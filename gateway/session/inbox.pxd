@@ -4,6 +4,11 @@ cimport cython
 
 from gateway.protocol.framing cimport message_size
 
+cdef Py_ssize_t _HEADER_BYTES, _UNIT_MAX_BYTES
+cdef int _SYNC, _TERMINATE
+cdef bytes _ONE_MESSAGE, _EXTENDED, _MEANINGLESS, _ENDS_UNIT
+cdef object _MORE, _SERVER
+
 @cython.final
 cdef class Inbox:
     cdef dict __dict__  # for what is not declared here

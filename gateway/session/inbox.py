@@ -15,7 +15,9 @@ from gateway.session.outbound import unknown_message
 
 UNIT_MAX_BYTES = 64 * 1024
 """A unit is gathered up to this size; beyond it a server is asked for and the rest is streamed."""
+_UNIT_MAX_BYTES = UNIT_MAX_BYTES
 
+_HEADER_BYTES = HEADER_BYTES  # as a C integer
 _ONE_MESSAGE = b"QF"
 _EXTENDED = b"PBDEC"
 _MEANINGLESS = b"Hdcf"
@@ -34,6 +36,9 @@ class Need(IntEnum):
     SERVER = 1  # a unit waits at the front
     READY = 2  # a Sync without work: answer it, then look again
     END = 3  # the client said goodbye
+
+
+_MORE, _SERVER = Need.MORE, Need.SERVER
 
 
 class Inbox:
@@ -62,12 +67,12 @@ class Inbox:
             if self._skip:
                 self._drop_skipped()
                 continue
-            if len(self.data) < HEADER_BYTES:
-                return Need.MORE
+            if len(self.data) < _HEADER_BYTES:
+                return _MORE
             need = self._look(self.data[0], message_size(self.data, 0))
             if need is not None:
                 return need
-        return Need.MORE
+        return _MORE
 
     def _look(self, tag: int, size: int) -> Need | None:
         """What the first message asks for; None when it was dropped."""
@@ -84,7 +89,7 @@ class Inbox:
             complete = self._unit_complete()
         else:
             raise unknown_message(tag)
-        return Need.SERVER if complete or len(self.data) >= UNIT_MAX_BYTES else Need.MORE
+        return _SERVER if complete or len(self.data) >= _UNIT_MAX_BYTES else _MORE
 
     def refuse_unit(self) -> bool:
         """Drop the unit at the front; whether its answer needs a ReadyForQuery at once."""
@@ -98,7 +103,7 @@ class Inbox:
         if size > _SYNC_MAX_BYTES:
             raise ProtocolViolation(f"invalid length {size - 1} of a Sync message")
         if len(self.data) < size:
-            return Need.MORE
+            return _MORE
         self.data = self.data[size:]
         self.skipping_to_sync = False
         return Need.READY
@@ -110,7 +115,7 @@ class Inbox:
 
     def _unit_complete(self) -> bool:
         pos, end = 0, len(self.data)
-        while end - pos >= HEADER_BYTES:
+        while end - pos >= _HEADER_BYTES:
             size = message_size(self.data, pos)
             if size > end - pos:
                 return False

@@ -7,6 +7,10 @@ from gateway.protocol.framing cimport message_size
 from gateway.session.holdings cimport Holdings
 from gateway.session.translate cimport Translator
 
+cdef Py_ssize_t _HEADER_BYTES, _SHORT_BYTES
+cdef int _COPY_DATA
+cdef tuple _HANDLERS
+
 @cython.final
 cdef class Outbound:
     cdef dict __dict__  # for what is not declared here

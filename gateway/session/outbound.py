@@ -26,6 +26,7 @@ from gateway.session.translate import InDoubt, Translator
 WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
+_HEADER_BYTES = HEADER_BYTES  # as a C integer
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _FORGETTING = Effect.DISCARD | Effect.SQL_DEALLOCATE
 _ALL = (None, "ALL")
@@ -150,7 +151,7 @@ class Outbound:
         changed: list[bytes] = [self.preamble] if self.preamble else []
         pos = min(self.skip, end)
         self.skip -= pos
-        while end - pos >= HEADER_BYTES and not self.waiting:
+        while end - pos >= _HEADER_BYTES and not self.waiting:
             handler = _HANDLERS[data[pos]]
             if handler is None:
                 raise unknown_message(data[pos])
@@ -194,7 +195,7 @@ class Outbound:
     # --- one message each: what to send in its place, None for itself ---
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        text = message[HEADER_BYTES:-1]
+        text = message[_HEADER_BYTES:-1]
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
         if self.guard is not None and (facts.keyed or b"*/" in text or b"--" in text):
@@ -323,7 +324,7 @@ class Outbound:
 
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""
-        name, _ = messages.read_cstring(message, HEADER_BYTES)
+        name, _ = messages.read_cstring(message, _HEADER_BYTES)
         self._holdings.effects |= Effect.UNKNOWN
         self._holdings.pin(Pin.PREPARED)
         self.translator.parse_unseen(server, name)

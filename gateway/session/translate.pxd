@@ -6,6 +6,10 @@ from gateway.pool.prepared cimport Prepared, Statement, Unnamed
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.replies cimport Expected, Replies
 
+cdef Py_ssize_t _HEADER_BYTES, _DESCRIBE_UNNAMED_BYTES
+cdef int _FAILED
+cdef Expected _STALE_BIND, _STALE_DESCRIBE
+
 @cython.final
 cdef class Translator:
     cdef dict __dict__  # for what is not declared here
@@ -21,7 +25,9 @@ cdef class Translator:
     cdef public bint keyed
     cpdef all_answered(self)
     cpdef Expected query(self, ServerConnection server)
-    @cython.locals(statement=Statement, size=cython.Py_ssize_t)
+    @cython.locals(
+        statement=Statement, size=cython.Py_ssize_t, at=cython.Py_ssize_t, following=cython.Py_ssize_t
+    )
     cpdef bind(self, ServerConnection server, bytes message, length)
     @cython.locals(statement=Statement)
     cpdef _resolve(self, ServerConnection server, bytes name)

@@ -30,11 +30,12 @@ from gateway.router.facts import Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, describe_of
 from gateway.session.sql_execute import calling
 
+_HEADER_BYTES = HEADER_BYTES  # as a C integer
 _FAILED = ord("E")
 _UNKNOWN_NAME = b"?"
 _ERROR = ord("E")
 _EXECUTIONS_MAX = 100
-_DESCRIBE_UNNAMED_BYTES = HEADER_BYTES + 2
+_DESCRIBE_UNNAMED_BYTES = _HEADER_BYTES + 2
 _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
 
@@ -217,7 +218,7 @@ class Translator:
 
     def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
         """Parse. Raises InDoubt."""
-        name, following = messages.read_cstring(message, HEADER_BYTES)
+        name, following = messages.read_cstring(message, _HEADER_BYTES)
         known = self._known(server, name) if name else None
         statement = self._shared.get(message[following:], scope)
         self.keyed = self.keyed or statement.facts.keyed
@@ -308,27 +309,27 @@ class Translator:
 
     def bind(self, server: ServerConnection, message: bytes, length: int) -> bytes | None:
         """Bind; ``message`` may be cut off behind the names, ``length`` is its full size."""
-        _, at = messages.read_cstring(message, HEADER_BYTES)
+        _, at = messages.read_cstring(message, _HEADER_BYTES)
         name, following = messages.read_cstring(message, at)
         before, real = self._resolve(server, name)
         statement = self._named.get(name) if name else self._unnamed.statement
-        if at == HEADER_BYTES + 1:
+        if at == _HEADER_BYTES + 1:
             self._bound = statement
         server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(name, real))
         if real == name:
             return before + message if before else None
-        portal = message[HEADER_BYTES:at]
+        portal = message[_HEADER_BYTES:at]
         rest = message[following:]
         size = length - 1 + len(real) - len(name)
         return b"%bB%b%b%b\0%b" % (before, size.to_bytes(4, "big"), portal, real, rest)
 
     def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Describe of a statement or a portal."""
-        if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S":
+        if message[_HEADER_BYTES : _HEADER_BYTES + 1] != b"S":
             bound = self._bound if len(message) == _DESCRIBE_UNNAMED_BYTES else None
             server.replies.expect(describe_of(server, bound))
             return None
-        name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
+        name, _ = messages.read_cstring(message, _HEADER_BYTES + 1)
         before, real = self._resolve(server, name)
         statement = self._named.get(name) if name else self._unnamed.statement
         server.replies.expect(_STALE_DESCRIBE if real is STALE else describe_of(server, statement))
@@ -336,10 +337,10 @@ class Translator:
 
     def close(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Close of a statement or a portal; the server keeps a shared statement."""
-        name, _ = messages.read_cstring(message, HEADER_BYTES + 1)
-        if message[HEADER_BYTES : HEADER_BYTES + 1] != b"S" or not name:
+        name, _ = messages.read_cstring(message, _HEADER_BYTES + 1)
+        if message[_HEADER_BYTES : _HEADER_BYTES + 1] != b"S" or not name:
             expected = replies.CLIENT_CLOSE
-            if message[HEADER_BYTES : HEADER_BYTES + 1] == b"S":
+            if message[_HEADER_BYTES : _HEADER_BYTES + 1] == b"S":
                 undo = self._replace_unnamed(server, None)
                 expected = Expected(replies.CLOSE, on_failed=undo)
             server.replies.expect(expected)
