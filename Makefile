@@ -11,7 +11,8 @@ NODE_STAMP := $(NODE)/node_modules/.installed
 APPS   := tests/apps/node
 APPS_STAMP := $(APPS)/node_modules/.installed
 COMPILED_TESTS := tests/unit/protocol tests/unit/router tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
-	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py
+	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py \
+	tests/integration/test_sockets.py
 
 .PHONY: test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean bench-micro
 

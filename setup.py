@@ -18,6 +18,7 @@ from setuptools.errors import BaseError, CCompilerError
 CYTHON = "Cython>=3.1"
 
 HOT = (
+    "net/sockets",
     "protocol/framing",
     "protocol/replies",
     "router/recent",
@@ -50,6 +51,11 @@ HOT = (
     "session/reading_client",
 )
 """What runs for every message or transaction. docs/performance.md says what it gains."""
+
+IN_C = ("net/calls",)
+"""What the interpreter does by modules of Python's own, and compiled code by the C library."""
+
+LINUX_ONLY = ("net/sockets", "net/calls")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -94,13 +100,16 @@ def _cores() -> int:
 def _extensions() -> list[Extension]:
     if os.environ.get("GATEWAY_PURE", "0") not in ("", "0"):
         return []
+    sources = {name: f"gateway/{name}.py" for name in HOT}
+    sources |= {name: f"gateway/{name}.pyx" for name in IN_C}
     return [
         Extension(
             f"gateway/{name}".replace("/", "."),
-            [f"gateway/{name}.py"],
+            [source],
             extra_compile_args=["-O1", "-g0"] if sys.platform != "win32" else [],
         )
-        for name in HOT
+        for name, source in sources.items()
+        if sys.platform == "linux" or name not in LINUX_ONLY
     ]
 
 

@@ -70,6 +70,11 @@ is installed here; where that is compiled the interpreted one is measured beside
 
 TARGETS = ("direct", "pgbouncer", *GATEWAYS)
 
+ON_DEMAND: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"gateway-uvloop": {"transport": "uvloop"}, "gateway-own": {"transport": "own"}}
+)
+"""Variants that are measured when `--targets` names them: what differs in their settings."""
+
 _SEED = 20_26
 
 Report = Callable[[str], None]
@@ -154,6 +159,8 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
             targets.append(PgBouncer(pgbouncer, folder, cluster, password, verifier))
         for name, environ in GATEWAYS.items():
             targets.append(Gateway(name, folder, raw, password, environ))
+        for name, changes in ON_DEMAND.items():
+            targets.append(Gateway(name, folder, {**raw, **changes}, password, _INSTALLED))
         chosen = tuple(target for target in targets if target.name in names)
         for target in chosen:
             stack.push_async_callback(target.stop)

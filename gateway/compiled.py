@@ -60,7 +60,7 @@ def is_out_of_date(package: Path) -> bool:
     suffix = EXTENSION_SUFFIXES[0]
     for built in package.glob(f"*/*{suffix}"):
         stem = built.with_name(built.name.removesuffix(suffix))
-        sources = (stem.with_suffix(".py"), stem.with_suffix(".pxd"))
+        sources = [stem.with_suffix(suffix) for suffix in (".py", ".pxd", ".pyx")]
         built_at = built.stat().st_mtime
         if any(source.stat().st_mtime > built_at for source in sources if source.exists()):
             return True

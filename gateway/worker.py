@@ -27,6 +27,7 @@ from gateway.errors import NotPermitted, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.prober import Prober
 from gateway.health.state import Health, everybody_of
+from gateway.net.carrier import carrier_for
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.permits import alone
@@ -116,6 +117,7 @@ class Worker:
             tenant_columns(settings.routing),
             settings.routing.harmless_functions,
         )
+        carrier = carrier_for(settings.transport)
         log = TwoPhaseLog(parse(settings.meta.primary.get_secret_value()), _LOG_TIMEOUT_S)
         self.context = Context(
             settings=settings,
@@ -124,7 +126,7 @@ class Worker:
             directory=Directory(
                 parse(settings.meta.primary.get_secret_value()), settings.directory
             ),
-            pools=Pools(monotonic, place.fleet.purse if place else alone),
+            pools=Pools(monotonic, place.fleet.purse if place else alone, carrier),
             facts=facts,
             statements=Statements(facts),
             registry=Registry(place.number, place.census) if place else Registry(),
@@ -143,6 +145,7 @@ class Worker:
                 _LOG_TIMEOUT_S,
             ),
             pauses=Pauses(settings.pause, monotonic, self._has_room),
+            carrier=carrier,
         )
         self.context.directory.cancels.serve(self.cancel_here)
         self.context.directory.subscribe(self._mark_moved)
@@ -294,6 +297,7 @@ class Worker:
         await self.context.directory.close()
         if self._http is not None:
             await self._http.stop()
+        self.context.carrier.close()
 
     # --- parts ---
 
@@ -345,6 +349,7 @@ class Worker:
             tls=client_tls(settings) if sock.family != socket.AF_UNIX else None,
             timeout_s=settings.listen.login_timeout_s,
             in_progress_max=settings.auth.max_logins_in_progress,
+            carrier=self.context.carrier,
         )
 
     # --- transactions over several databases ---

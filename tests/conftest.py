@@ -120,6 +120,7 @@ def topology(postgres: Cluster, prefix: str) -> Settings:
 
     return Settings.model_validate(
         {
+            "transport": os.environ.get("GATEWAY_TEST_TRANSPORT", "auto"),
             "listen": {"port": 0},
             "http": {"port": 0},
             "meta": {"primary": postgres.dsn(f"{prefix}_meta")},

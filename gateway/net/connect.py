@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.clock import monotonic
 from gateway.errors import ConfigError, ConnectFailed
+from gateway.net.carrier import Carrier, LoopCarrier
 from gateway.net.tls import OUT_OF_DESCRIPTORS, ClientContexts
 from gateway.settings.dsn import Dsn, SslMode
 
@@ -43,13 +44,15 @@ async def open_server(
     factory: Callable[[], P],
     timeout_s: float,
     contexts: ClientContexts | None = None,
+    carrier: Carrier | None = None,
 ) -> tuple[asyncio.Transport, P]:
     """A connection to a server, ready for the startup message, in TLS as its sslmode says.
 
     Each address of the host is tried in turn, for an even part of what is left of ``timeout_s``.
     ``factory`` may be called more than once; only the last one made gets the connection.
     sslmode=allow gives a plain connection, see second_sslmode. ``contexts`` saves making a TLS
-    context each time. Raises ConnectFailed, and OutOfDescriptors when that is the cause.
+    context each time; ``carrier`` makes the transport where there is no TLS. Raises ConnectFailed,
+    and OutOfDescriptors when that is the cause.
     """
     deadline = monotonic() + timeout_s
     contexts = contexts or ClientContexts()
@@ -57,7 +60,8 @@ async def open_server(
         tls = contexts.get(address.sslmode, address.sslrootcert, address.sslcert, address.sslkey)
         async with asyncio.timeout(timeout_s):
             places = await _places(address)
-        return await _first_to_answer(_Opening(address, factory, tls), places, deadline)
+        opening = _Opening(address, factory, tls, carrier or LoopCarrier())
+        return await _first_to_answer(opening, places, deadline)
     except (OSError, ConfigError) as error:
         raise _failed(address, error) from None
 
@@ -172,6 +176,7 @@ class _Opening(Generic[P]):
     address: Dsn
     factory: Callable[[], P]
     tls: ssl.SSLContext | None
+    carrier: Carrier
 
 
 class _HandshakeFailed(ConnectionError):
@@ -223,7 +228,7 @@ async def _open_once(
     try:
         if in_tls:
             return await _in_tls(sock, protocol, opening)
-        return await _in_plain(sock, protocol)
+        return await opening.carrier.carry(sock, protocol)
     except BaseException:
         # A transport given up during its handshake may live on for long; at its end it leaves.
         with suppress(OSError):
@@ -305,13 +310,6 @@ async def _in_tls(
         )
     except (OSError, ValueError) as error:  # ValueError: a name that TLS can't send
         raise _HandshakeFailed(f"the TLS handshake failed: {_cause(error)}") from None
-
-
-async def _in_plain(sock: socket.socket, protocol: P) -> tuple[asyncio.Transport, P]:
-    loop = asyncio.get_running_loop()
-    if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_connection(lambda: protocol, sock=sock)
-    return await loop.create_connection(lambda: protocol, sock=sock)
 
 
 # --- what went wrong -------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 
+from gateway.net.carrier import Carrier
 from gateway.net.stream import MessageStream
 
 
@@ -32,9 +33,8 @@ def detach(transport: asyncio.Transport) -> socket.socket:
     return sock
 
 
-async def attach(sock: socket.socket) -> MessageStream:
+async def attach(sock: socket.socket, carrier: Carrier) -> MessageStream:
     """What the client sends from now on. Raises OSError."""
     sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    _, stream = await loop.connect_accepted_socket(MessageStream, sock)
+    _, stream = await carrier.carry(sock, MessageStream())
     return stream

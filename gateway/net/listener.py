@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import AuthorizationFailed, GatewayError, ProtocolViolation, QueryCanceled
+from gateway.net.carrier import Carrier, LoopCarrier
 from gateway.net.connect import tune
 from gateway.net.stream import MessageStream
 from gateway.protocol import messages
@@ -78,7 +79,8 @@ class Listener:
     """A listening socket and the clients that are still sending their first packets.
 
     ``on_arrival`` takes a client over; ``admit`` says whether one more may come in, and
-    ``timeout_s`` bounds the time up to the end of ``on_arrival``.
+    ``timeout_s`` bounds the time up to the end of ``on_arrival``. ``carrier`` makes the transports
+    of those without TLS.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class Listener:
         tls: Tls | None,
         timeout_s: float,
         in_progress_max: int,
+        carrier: Carrier | None = None,
     ) -> None:
         self.tls = tls
         self.timeout_s = timeout_s
         self.in_progress_max = in_progress_max
+        self._carrier = carrier or LoopCarrier()
         self._sock = sock
         self._on_arrival = on_arrival
         self._tasks: set[asyncio.Task[None]] = set()
@@ -228,7 +232,7 @@ class Listener:
             await self._loop.sock_sendall(sock, b"N")
 
     async def _plain(self, sock: socket.socket, head: bytes) -> MessageStream:
-        _, stream = await self._loop.connect_accepted_socket(lambda: MessageStream(head), sock)
+        _, stream = await self._carrier.carry(sock, MessageStream(head))
         return stream
 
     async def _encrypted(

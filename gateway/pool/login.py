@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.errors import ConnectFailed, GatewayError, ProtocolViolation
+from gateway.net.carrier import Carrier
 from gateway.net.connect import open_server, second_sslmode
 from gateway.net.stream import MessageStream
 from gateway.net.tls import ClientContexts, peer_binding
@@ -55,6 +56,8 @@ class Opening:
     clock: Clock
     keys: KeyCache
     contexts: ClientContexts
+    carrier: Carrier | None = None
+    """Makes the transports of connections without TLS; asyncio's loop when None."""
 
 
 async def open_connection(
@@ -80,7 +83,8 @@ async def _open_once_or_twice(
     dsn: Dsn, opening: Opening, timeout_s: float, startup: Mapping[str, str]
 ) -> ServerConnection:
     """A refused login may be taken with TLS, or without, where sslmode leaves it open."""
-    transport, stream = await open_server(dsn, MessageStream, timeout_s, opening.contexts)
+    contexts, carrier = opening.contexts, opening.carrier
+    transport, stream = await open_server(dsn, MessageStream, timeout_s, contexts, carrier)
     in_tls = transport.get_extra_info("ssl_object") is not None
     try:
         return await _log_in(dsn, transport, stream, opening, startup)
@@ -89,7 +93,7 @@ async def _open_once_or_twice(
         if second is None:
             raise
     other = replace(dsn, sslmode=second)
-    transport, stream = await open_server(other, MessageStream, timeout_s, opening.contexts)
+    transport, stream = await open_server(other, MessageStream, timeout_s, contexts, carrier)
     return await _log_in(other, transport, stream, opening, startup)
 
 

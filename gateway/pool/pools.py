@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.net.carrier import Carrier
 from gateway.net.tls import ClientContexts
 from gateway.pool.breaker import State
 from gateway.pool.listening import Listening
@@ -25,7 +26,9 @@ from gateway.settings.model import RoleCredentials
 class Pools:
     """The pools in use, and those being retired."""
 
-    def __init__(self, clock: Clock, open_purse: OpenPurse = alone) -> None:
+    def __init__(
+        self, clock: Clock, open_purse: OpenPurse = alone, carrier: Carrier | None = None
+    ) -> None:
         self._clock = clock
         self.on_vacate: Callable[[str], None] | None = None
         """Who else is to leave a database that `vacate` names."""
@@ -38,7 +41,7 @@ class Pools:
         self._limits: dict[tuple[str, int, str], PoolSettings] = {}
         self._operator: RoleCredentials | None = None
         self._suspended: frozenset[tuple[str, int, str]] = frozenset()
-        self._opening = Opening(clock, KeyCache(), ClientContexts())
+        self._opening = Opening(clock, KeyCache(), ClientContexts(), carrier)
 
     def configure(
         self,

@@ -46,4 +46,5 @@ cdef class Context:
     cdef public object sequence_readers
     cdef public Counters counters
     cdef public object budgets
+    cdef public object carrier
     cdef public Terms terms

@@ -8,6 +8,7 @@ from gateway.clock import Clock, monotonic
 from gateway.directory.directory import Directory
 from gateway.directory.two_phase_resolver import Resolver
 from gateway.health.state import Health
+from gateway.net.carrier import Carrier, LoopCarrier
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
 from gateway.router.facts import FactsCache
@@ -82,6 +83,8 @@ class Context:
     """Logins whose clients use currval or lastval: they keep their server after a write."""
     counters: Counters = field(default_factory=Counters)
     budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
+    carrier: Carrier = field(default_factory=LoopCarrier)
+    """Makes the transports of plain connections."""
     terms: Terms = field(init=False)
 
     def __post_init__(self) -> None:

@@ -148,7 +148,7 @@ async def unpack(
         raise ValueError(f"sessions are told in format {told['format']}, not {FORMAT}")
     heard = listens_moving.unpack(told.get("listens"), context)
     guest = _guest(told)
-    stream = await attach(sock)
+    stream = await attach(sock, context.carrier)
     assert stream.transport is not None
     session = session_of(guest.login)(context, stream.transport, guest)
     session.unpack(told["session"])

@@ -19,6 +19,7 @@ NEED_RESTART = (
     "listen.unix_socket_dir",
     "meta.primary",
     "runtime_dir",
+    "transport",
     "workers",
 )
 """Options, and sections, that a running gateway does not follow, or not with all of its parts."""

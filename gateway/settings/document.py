@@ -73,6 +73,7 @@ typed; `gateway check-config FILE` checks it as the gateway does.
 | `GATEWAY_LISTEN_PORT` | as `listen.port` |
 | `GATEWAY_HTTP_PORT` | as `http.port` |
 | `GATEWAY_HUB_URL` | as `hub.primary` |
+| `GATEWAY_TRANSPORT` | as `transport` |
 | `GATEWAY_WORKERS` | as `workers` |
 
 Today's industries are {", ".join(INDUSTRIES)}. An empty variable counts as not set.

@@ -28,6 +28,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "GATEWAY_LISTEN_PORT": ("listen", "port"),
     "GATEWAY_HTTP_PORT": ("http", "port"),
     "GATEWAY_HUB_URL": ("hub", "primary"),
+    "GATEWAY_TRANSPORT": ("transport",),
     "GATEWAY_WORKERS": ("workers",),
 }
 

@@ -97,6 +97,14 @@ class TlsMode(StrEnum):
     REQUIRE = "require"
 
 
+class TransportChoice(StrEnum):
+    """Who reads and writes plain connections."""
+
+    AUTO = "auto"
+    UVLOOP = "uvloop"
+    OWN = "own"
+
+
 class KeyType(StrEnum):
     """What owners' ids are."""
 
@@ -661,6 +669,11 @@ class Settings(Section):
         1,
         description="Processes that share the port, all bounds and the console: a number, or auto"
         " (or 0) for one per core.",
+    )
+    transport: TransportChoice = Field(
+        TransportChoice.UVLOOP,
+        description="Who reads and writes connections without TLS: uvloop, the gateway's own socket"
+        " loop within it (Linux), or auto: its own where it is compiled, else uvloop.",
     )
     runtime_dir: str | None = Field(
         None,

@@ -1,0 +1,62 @@
+# C types for the module of this name, when it is compiled (setup.py).
+
+cimport cython
+
+from gateway.net.calls cimport Poll, receive, send
+
+@cython.final
+cdef class Sockets:
+    cdef dict _by_fd
+    cdef bint _closed
+    cdef object _loop
+    cdef Poll _poll
+    cdef SocketTransport _unsent
+    cdef public bint busy
+    cpdef watch(self, SocketTransport transport, int mask)
+    cpdef forget(self, SocketTransport transport)
+    cpdef send_later(self, SocketTransport transport)
+    @cython.locals(
+        poll=Poll,
+        count=cython.int,
+        number=cython.int,
+        transport=SocketTransport,
+    )
+    cpdef _turn(self)
+    @cython.locals(transport=SocketTransport)
+    cpdef _send(self)
+
+@cython.final
+cdef class SocketTransport:
+    cdef object __weakref__
+    cdef bint _blocked
+    cdef bint _closing
+    cdef bint _ended
+    cdef bint _full
+    cdef Py_ssize_t _high
+    cdef bint _later
+    cdef object _loop
+    cdef list _more
+    cdef bytes _out
+    cdef bint _read_paused
+    cdef object _receiver
+    cdef bint _sender_paused
+    cdef Py_ssize_t _sent
+    cdef object _sock
+    cdef Sockets _sockets
+    cdef Py_ssize_t _unsent
+    cdef bint _write_ended
+    cdef public int fd
+    cdef public SocketTransport next_unsent
+    cdef public int watched
+    cpdef write(self, bytes data)
+    cpdef serve(self, int mask)
+    @cython.locals(count=cython.Py_ssize_t)
+    cpdef send_now(self)
+    cpdef _join(self)
+    cpdef _after_sending(self)
+    cpdef _pause_sender(self)
+    @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t, data=bytes, turn=cython.int)
+    cpdef _read(self)
+    @cython.locals(mask=cython.int)
+    cpdef _watch(self)
+    cpdef _end(self, error)
