@@ -33,6 +33,7 @@ class _Link:
         for writer in (self.client, self.server):
             sock: socket.socket = writer.get_extra_info("socket")
             with contextlib.suppress(OSError, ValueError):  # closed already
+                if sock is not None:  # else it has ended already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.transport.abort()
         if self.task is not asyncio.current_task():
