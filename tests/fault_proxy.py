@@ -31,10 +31,10 @@ class _Link:
     def reset(self) -> None:
         """RST to both ends."""
         for writer in (self.client, self.server):
-            sock: socket.socket = writer.get_extra_info("socket")
+            sock: socket.socket | None = writer.get_extra_info("socket")
             with contextlib.suppress(OSError, ValueError):  # closed already
-                if sock is not None:  # else it has ended already
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                if sock is not None:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.transport.abort()
         if self.task is not asyncio.current_task():
             self.task.cancel()
