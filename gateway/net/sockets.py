@@ -3,7 +3,7 @@
 One epoll holds all of them, and asyncio's loop watches that epoll as if it were one file. So an
 event costs a table look-up and a call, and a connection at rest costs an object and no buffer: what
 arrives is read where all connections read, what is sent goes straight to the socket, and only what
-that does not take is kept. docs/decisions/0010-sockets.md says what is gained.
+that does not take is kept. docs/decisions/0011-sockets.md says what is gained.
 """
 
 from __future__ import annotations
