@@ -10,6 +10,8 @@ NODE   := tests/drivers/node
 NODE_STAMP := $(NODE)/node_modules/.installed
 APPS   := tests/apps/node
 APPS_STAMP := $(APPS)/node_modules/.installed
+# Two processes, each with a PostgreSQL of its own; a file's tests stay together. SPREAD= for one.
+SPREAD ?= -n 2 --dist loadfile --no-loadscope-reorder
 COMPILED_TESTS := tests/unit/protocol tests/unit/router tests/unit/session tests/unit/pool tests/unit/test_compiled.py \
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py \
 	tests/integration/test_sockets.py
@@ -33,12 +35,12 @@ check: $(STAMP)
 	$(BIN)/lint-imports --config pyproject.toml
 
 pytest: $(STAMP) $(NODE_STAMP) $(APPS_STAMP)
-	GATEWAY_PURE=1 $(BIN)/python -m pytest $(ARGS)
+	GATEWAY_PURE=1 $(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-compiled: $(STAMP)   ## the tests of protocol, session and pool, and the properties, compiled
 	@if command -v $${CC:-cc} >/dev/null; then \
 		$(MAKE) --no-print-directory compiled && \
-		GATEWAY_COMPILED_TESTS=1 $(BIN)/python -m pytest -q $(COMPILED_TESTS); \
+		GATEWAY_COMPILED_TESTS=1 $(BIN)/python -m pytest -q $(SPREAD) $(COMPILED_TESTS); \
 	else \
 		echo "no C compiler ($${CC:-cc}): the compiled modules are NOT tested; all others were"; \
 	fi

@@ -49,7 +49,7 @@ def cluster_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def postgres(cluster_folder: Path) -> AsyncIterator[Cluster]:
     """One PostgreSQL server for all tests. Who stops or breaks a server starts another one."""
-    settings = {**FAST, "max_connections": "200"}
+    settings = {**FAST, "max_connections": "400"}
     cluster = Cluster(find_postgres(), cluster_folder / "shared", name="shared", settings=settings)
     await cluster.initdb()
     try:

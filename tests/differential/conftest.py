@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -76,3 +77,4 @@ async def _twins(
                 await twins.stop()
     finally:
         await twin.stop()
+        shutil.rmtree(folder)

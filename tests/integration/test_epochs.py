@@ -88,6 +88,7 @@ async def owner(provisioned: Provisioned) -> AsyncIterator[int]:
             await database.execute(
                 "DELETE FROM gateway.placement_epoch WHERE owner_id = $1", str(number)
             )
+            await database.execute('DELETE FROM "User" WHERE "name" = \'moved\'')
 
 
 async def login(gateway: Gateway, provisioned: Provisioned, kind: LoginKind) -> Wire:

@@ -51,7 +51,7 @@ async def fill(settings: Settings) -> list[SeedLogin]:
     return await seed(settings, owners=OWNERS)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def single(postgres: Cluster) -> Place:
     """One database, and no gateway."""
     url = postgres.dsn("small_single")
@@ -60,7 +60,7 @@ async def single(postgres: Cluster) -> Place:
     return Place(url, url, dict.fromkeys(build_snapshot(settings, 1).shards, url), owners)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def apart(postgres: Cluster) -> tuple[Settings, list[SeedLogin]]:
     """16 databases of industries and the meta database."""
     settings = topology(postgres, "small")
