@@ -47,8 +47,13 @@ _SETTING: Final = int(Effect.SETTING)
 _SETTING_LOCAL: Final = int(Effect.SETTING_LOCAL)
 _SEQUENCE_WRITE: Final = int(Effect.SEQUENCE_WRITE)
 _ROLE: Final = int(Effect.ROLE)
+_SESSION_COUNT: Final = int(Effect.SESSION_COUNT)
 _EFFECTS: Final = {name: int(effect) for name, effect in EFFECTS.items()}
 
+
+_COUNTS_SESSIONS: Final = frozenset(
+    {(None, "pg_stat_database"), ("pg_catalog", "pg_stat_database")}
+)
 
 _Visitor = Callable[["Extractor", Tree, Scope], Any]
 
@@ -226,6 +231,8 @@ class Extractor:
             table = (body.get("schemaname"), name)
             self.reads.add(table)
             scope.relations[alias] = table
+            if table in _COUNTS_SESSIONS:
+                self.effects |= _SESSION_COUNT
         if "alias" in body and "colnames" in body["alias"]:
             given = self.keys.given_by(None, None, body["alias"]["colnames"])
             scope.given[alias] = scope.given.get(alias, given) | given

@@ -99,6 +99,8 @@ class Effect(IntFlag):
     """Can't be told: DO, CALL, functions that aren't PostgreSQL's own, texts not parsed."""
     ALONE = 1 << 25
     """Nobody may be connected to the database that it names: it drops, renames or copies it."""
+    SESSION_COUNT = 1 << 26
+    """Reads how many sessions there have been, which is how many processes a server has begun."""
 
 
 @dataclass(frozen=True)

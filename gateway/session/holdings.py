@@ -53,6 +53,7 @@ _PINS = {
 }
 """State the server can't be asked for."""
 
+_OF_THE_PROCESS = Effect.LOAD | Effect.SESSION_COUNT
 
 _KEPT_BY_THE_PROCESS = frozenset(
     {
@@ -304,8 +305,11 @@ def taints(facts: Facts) -> bool:
 
 
 def needs_new_process(facts: Facts) -> bool:
-    """Whether it tells what other clients have left in a process: a library, a temporary schema."""
-    if facts.effects & Effect.LOAD:
+    """Whether it tells what other clients have left in a process: a library, a temporary schema.
+
+    Also who asks how many sessions there have been must be one of them.
+    """
+    if facts.effects & _OF_THE_PROCESS:
         return True
     return bool(facts.effects & Effect.SETTING) and (_is_reserved(facts) or _goes_to_temp(facts))
 

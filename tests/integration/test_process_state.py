@@ -147,3 +147,19 @@ async def test_who_makes_the_temporary_schema_the_current_one_finds_none(gateway
                     one.execute("PREPARE TRANSACTION 'never'")
 
     await asyncio.to_thread(scenario)
+
+
+async def test_every_client_is_one_more_session(gateway: Gateway) -> None:
+    """PostgreSQL counts processes: who asks for their number gets one that was begun for it."""
+    count = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+
+    def scenario() -> None:
+        _use_all(gateway, "SELECT 1")
+        counts = []
+        for _ in range(3):
+            with _connect(gateway) as one:
+                one.execute("SELECT pg_stat_clear_snapshot()")
+                counts.append(_value(one, count))
+        assert counts == sorted(set(counts)), counts
+
+    await asyncio.to_thread(scenario)
