@@ -159,7 +159,7 @@ async def test_every_client_is_one_more_session(gateway: Gateway) -> None:
         for _ in range(3):
             with _connect(gateway) as one:
                 one.execute("SELECT pg_stat_clear_snapshot()")
-                counts.append(_value(one, count))
+                counts.append(int(str(_value(one, count))))
         assert counts == sorted(set(counts)), counts
 
     await asyncio.to_thread(scenario)
