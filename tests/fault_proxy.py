@@ -130,7 +130,7 @@ class FaultProxy:
                 await self._swallow(source)
             if says:
                 data = self._allowed(data, link)
-            if not data:
+            if not data or sink.transport.is_closing():
                 return sink.close()
             sink.write(data)
             with contextlib.suppress(ConnectionError):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from sys import intern
 
 from gateway.router.identity import Grant, Login, LoginKind, Owner, Scope
 
@@ -64,11 +65,11 @@ def owner_of(owner_id: str, rows: Sequence[Row]) -> Owner | None:
     agency, plan = row.get("agency"), row.get("plan")
     return Owner(
         id=owner_id,
-        industry=_text("industry", _column(row, "industry")),
-        shard=None if shard is None else _text("shard", shard),
+        industry=_word("industry", _column(row, "industry")),
+        shard=None if shard is None else _word("shard", shard),
         epoch=_count("epoch", _column(row, "epoch")),
         agency=None if agency is None else _text("agency", agency),
-        plan=None if plan is None else _text("plan", plan),
+        plan=None if plan is None else _word("plan", plan),
     )
 
 
@@ -137,6 +138,11 @@ def _text(name: str, value: object) -> str:
     if not text:
         raise MalformedRow(f"{name} is empty")
     return text
+
+
+def _word(name: str, value: object) -> str:
+    """Text that the rows of many have in common, held once."""
+    return intern(_text(name, value))
 
 
 def _flag(name: str, value: object) -> bool:

@@ -57,6 +57,8 @@ _VACATED_S = 2.0
 class Waiter(Sharer):
     """Whoever waits for a server, to be linked to it. Told at most one of these per wait."""
 
+    __slots__ = ()
+
     def granted(self, server: ServerConnection) -> None:
         """The server is the waiter's until it is released."""
 

@@ -30,6 +30,8 @@ Setting = tuple[str, str]
 class LinkedClient:
     """What a server connection needs of the client it serves. This one hears nothing of it."""
 
+    __slots__ = ()
+
     def forward(self, data: bytes) -> None:
         """Bytes for the client, whole messages or parts of big ones, in order."""
 
@@ -76,6 +78,8 @@ class LinkedClient:
 
 class Rider(LinkedClient):
     """A client in line: it has sent behind the one that is linked (sharing.py)."""
+
+    __slots__ = ()
 
     def turn_came(self, server: ServerConnection) -> None:
         """What the server sends next is its answer: it is linked from now on."""

@@ -23,6 +23,8 @@ class Sharer(Rider):
     This one shares its server with nobody.
     """
 
+    __slots__ = ()
+
     def carries(self, server: ServerConnection) -> bool:
         """Whether it has sent one short read and nothing else, so that others may follow."""
         return False

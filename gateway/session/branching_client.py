@@ -55,6 +55,14 @@ _CAPABLE = "SELECT pg_catalog.current_setting('max_prepared_transactions')::int 
 class BranchingSession(RoamingSession):
     """A service login's client after its login."""
 
+    __slots__ = (
+        "_cleared",
+        "_joining",
+        "_parked",
+        "_settling",
+        "_way",
+    )
+
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._way = BranchedRoaming(

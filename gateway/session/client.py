@@ -51,6 +51,7 @@ from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
 from gateway.session.outbound import NewProcessNeeded, Outbound
+from gateway.session.reported import Reported
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 
@@ -108,15 +109,66 @@ class _Routed:
 class ClientSession(Waiter):
     """A client after its login; `start` begins its traffic."""
 
+    __slots__ = (
+        "__weakref__",
+        "_allowance",
+        "_context",
+        "_departing",
+        "_draining",
+        "_fatal_seen",
+        "_first_unit",
+        "_gate",
+        "_idle_timer",
+        "_in_line",
+        "_inbox",
+        "_input_held",
+        "_kept",
+        "_limited",
+        "_outbound",
+        "_pool",
+        "_preferred",
+        "_read_paused",
+        "_ready_missed",
+        "_refused_epoch",
+        "_renewals",
+        "_routed",
+        "_server_full",
+        "_target",
+        "_target_in",
+        "_task",
+        "_tenant",
+        "_timing",
+        "_transport",
+        "_turn_at",
+        "_turns_before",
+        "_whole_session",
+        "_write_paused",
+        "active_at",
+        "application",
+        "asked",
+        "connected_at",
+        "holdings",
+        "last_route",
+        "listens",
+        "login",
+        "number",
+        "parameters",
+        "peer",
+        "phase",
+        "secret",
+        "server",
+        "transactions",
+    )
+
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
-        login, number, parameters = guest.login, guest.number, guest.parameters
+        login, number = guest.login, guest.number
         self.number = number
         self.secret = guest.secret
         self.login = login
         self.asked = guest.asked
         self.peer = guest.peer
         self.application = guest.application
-        self.parameters = parameters
+        self.parameters = Reported(guest.parameters)
         self.phase = Phase.IDLE
         self.connected_at = context.clock()
         self.active_at = self.connected_at
@@ -130,7 +182,7 @@ class ClientSession(Waiter):
             context.counters.pins,
             reads_sequences=login.name in context.sequence_readers,
         )
-        self.listens = Listens(transport.write, self._is_between, self.end, parameters)
+        self.listens = Listens(transport.write, self._is_between, self.end, self.parameters)
         self._context = context
         self._transport = transport
         self._routed: _Routed | None = None
@@ -752,9 +804,8 @@ class ClientSession(Waiter):
         self._transport.write(data)
 
     def server_reported(self, name: bytes, value: bytes) -> bool:
-        news = self.parameters.get(name) != value
+        news = self.parameters.tell(name, value)
         if news:
-            self.parameters[name] = value
             self.holdings.effects |= Effect.SETTING
         return news
 
@@ -1009,6 +1060,7 @@ class ClientSession(Waiter):
                 server.settings = (UNSEEN, *server.settings)
             self._let_go()
             self.phase = _IDLE
+            self._kept = b""
             self._server_full = False
             if self.holdings.idle_limit_s:
                 pool.abandon(server, mid_message=False, sync_due=False)  # it must not end by it

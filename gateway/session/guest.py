@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.router.identity import Login
@@ -14,7 +15,7 @@ class Guest:
     """Who has come in, and what was agreed with it.
 
     ``number`` and ``secret`` are its BackendKeyData; ``parameters`` are what it was told of the
-    server's settings so far, and are the session's to keep true.
+    server's settings so far, and may be many clients'.
     """
 
     login: Login
@@ -22,6 +23,6 @@ class Guest:
     number: int
     secret: bytes
     startup_settings: Settings
-    parameters: dict[bytes, bytes]
+    parameters: Mapping[bytes, bytes]
     peer: str
     application: str

@@ -7,7 +7,7 @@ server is asked (docs/decisions/0001-ask-the-server.md), and what it says is tak
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.router.facts import Const, Effect, Facts, FactsCache, StatementFacts, Verb
@@ -111,6 +111,9 @@ _NEVER_DRAWS = frozenset(
 )
 """What is not read-only, and yet takes nothing from a sequence."""
 
+NOTHING: Final[frozenset[str]] = frozenset()
+"""One for all: an empty set of its own is the half of what an idle client's holdings take."""
+
 _SQL_PREPARED_MAX = 100
 """Beyond so many a client keeps its server rather than have them all prepared again."""
 
@@ -166,7 +169,7 @@ class Holdings:
         self.startup = startup
         """What the client asked for when it connected."""
         self._facts = facts
-        self._touched: set[str] = set()
+        self._touched = NOTHING
         self._clock = clock
         self._counts = counts
         self.reads_sequences = reads_sequences
@@ -191,7 +194,7 @@ class Holdings:
         self.scope = scope_of(self.settings)
         self.idle_limit_s = idle_limit_s(self.settings)
         self.sql_prepared = dict(packed["prepared"])
-        self._touched = set(packed["touched"])
+        self._touched = frozenset(packed["touched"])
         self.reads_sequences = packed["sequences"]
 
     def note(self, facts: Facts) -> None:
@@ -201,7 +204,7 @@ class Holdings:
             self.pin(Pin.SEQUENCE)
         if facts.effects & Effect.SETTING:
             for statement in facts.statements:
-                self._touched.update(statement.setting_names)
+                self._touched = self._touched.union(statement.setting_names)
 
     def pin(self, pin: Pin) -> None:
         """Hold the client to its server."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from gateway.errors import GatewayError, ServerUnavailable
 from gateway.pool.encodings import codec_of, decoded, encoded
@@ -20,6 +21,7 @@ from gateway.router.facts import Effect, Facts
 _WAITING_MAX_BYTES = 8 * 1024 * 1024
 _LINE_TIMEOUT_S = 5.0
 _CHANNELS = "pg_listening_channels"
+_NONE: Final[frozenset[bytes]] = frozenset()
 _ROLLED_BACK = frozenset([b"", b"ROLLBACK\0"])
 
 
@@ -59,7 +61,7 @@ class Listens:
         overflow: Callable[[GatewayError], None],
         parameters: Mapping[bytes, bytes],
     ) -> None:
-        self.channels: set[bytes] = set()
+        self.channels = _NONE
         self._write = write
         self._between = between
         self._overflow = overflow
@@ -69,7 +71,7 @@ class Listens:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._marker = b""
-        self._new: frozenset[bytes] = frozenset()
+        self._new = _NONE
         self._line: asyncio.Event | None = None
 
     @property
@@ -95,7 +97,7 @@ class Listens:
         unlistens, self._unlistens = self._unlistens, []
         if last_command not in _ROLLED_BACK:
             for channel in unlistens:
-                self._forget(self.channels if channel is None else {channel})
+                self._forget(self.channels if channel is None else frozenset((channel,)))
         self.flush()
 
     def all_discarded(self, command: bytes) -> None:
@@ -108,9 +110,10 @@ class Listens:
         self._forget(self.channels)
         self._waiting.clear()
 
-    def _forget(self, channels: set[bytes]) -> None:
-        for channel in list(channels & self.channels):
-            self.channels.discard(channel)
+    def _forget(self, channels: frozenset[bytes]) -> None:
+        gone = channels & self.channels
+        self.channels -= gone
+        for channel in gone:
             if self._listening is not None:
                 self._listening.unsubscribe(self, channel)
 

@@ -167,7 +167,6 @@ class Doorkeeper:
         home = await self._home(admission)
         self._set_time(admission, home.shard.industry)
         hello = await self._hello(admission, home)
-        parameters = dict(hello.parameters)
         arrival, login = admission.arrival, admission.login
         number, secret = self._context.registry.new_key(admission.startup.minor)
         assert arrival.stream.transport is not None
@@ -183,12 +182,12 @@ class Doorkeeper:
             number=number,
             secret=secret,
             startup_settings=hello.settings,
-            parameters=parameters,
+            parameters=hello.parameters,
             peer=arrival.peer,
             application=admission.application,
         )
         session = _SESSIONS[login.kind](self._context, arrival.stream.transport, guest)
-        arrival.stream.write(_welcome(parameters, number, secret))
+        arrival.stream.write(_welcome(hello.parameters, number, secret))
         try:
             rest = arrival.stream.hand_over(session)
         except OSError:

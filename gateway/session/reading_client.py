@@ -47,9 +47,24 @@ _SERVER_GOES: Final = frozenset(["57P01", "57P02"])
 class ReadingSession(ClientSession):
     """An owner login's client after its login."""
 
+    __slots__ = (
+        "_asked_again_at",
+        "_has_replicas",
+        "_held",
+        "_marked",
+        "_one_unit",
+        "_reader",
+        "_reads",
+        "_shard",
+        "_shard_in",
+        "_stamp",
+        "_stamp_of",
+        "_unit",
+    )
+
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
-        self._reader = Reader(context.facts, guest.parameters, self._prepared)
+        self._reader = Reader(context.facts, self.parameters, self._prepared)
         self._unit = Unit()
         self._one_unit = Gate(self._reader, lambda ask: None)
         self._reads = False

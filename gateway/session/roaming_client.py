@@ -39,6 +39,12 @@ _READY = ord("Z")
 class RoamingSession(ScatteringSession):
     """A service login's client after its login."""
 
+    __slots__ = (
+        "_check_gate",
+        "_give_up",
+        "_roaming",
+    )
+
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._roaming = Roaming(

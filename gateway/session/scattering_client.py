@@ -24,6 +24,8 @@ from gateway.session.unit import Ask, Unit
 class ScatteringSession(ReadingSession):
     """An operator's client after its login; the base of a service login's."""
 
+    __slots__ = ("_scatter",)
+
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._scatter: Scatter | None = None

@@ -32,7 +32,9 @@ class Traffic:
     errors: Counter[str] = field(default_factory=Counter)
     """By SQLSTATE; ``closed`` for an end without a word."""
     foreign: list[str] = field(default_factory=list)
-    """Answers that were not for who got them."""
+    """Answers that were not for who got them, with all that came."""
+    hung: list[str] = field(default_factory=list)
+    """What ended a client for good: most likely an answer that never came."""
 
     async def client(self, number: int) -> None:
         """Until cancelled."""
@@ -54,18 +56,19 @@ class Traffic:
         while True:
             count += 1
             began, tag = time.monotonic(), f"{number}.{count}"
-            heard = await wire.query(self.mix[count % len(self.mix)].format(tag=tag))
-            self._judge(heard, tag)
+            asked = self.mix[count % len(self.mix)].format(tag=tag)
+            heard = await wire.query(asked)
+            self._judge(heard, tag, asked)
             self.longest_s = max(self.longest_s, time.monotonic() - began)
             if heard[-1] is EOF:
                 return
             await asyncio.sleep(self.rest_s)
 
-    def _judge(self, heard: list[Message], tag: str) -> None:
+    def _judge(self, heard: list[Message], tag: str, asked: str) -> None:
         rows = [one.cells[0] for one in heard if one.tag == "D"]
         errors = [one.fields["C"] for one in heard if one.tag == "E"]
         if any(row != tag.encode() for row in rows):
-            self.foreign.append(f"{tag}: {rows}")
+            self.foreign.append(f"{asked}: {heard}")
         elif errors:
             self.errors[errors[0]] += 1
         elif heard[-1] is EOF:
@@ -101,10 +104,10 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(
+async def watched_traffic(
     places: Iterable[Place], clients: int, mix: Sequence[str] = (SHORT,), rest_s: float = 0.0
 ) -> AsyncIterator[Traffic]:
-    """So many clients, until the end of the block; nobody may have got another's rows."""
+    """So many clients, until the end of the block; who asked for it looks what was wrong."""
     made = Traffic(list(places), mix, rest_s)
     tasks = [asyncio.create_task(made.client(number)) for number in range(clients)]
     try:
@@ -113,8 +116,17 @@ async def traffic(
         for task in tasks:
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-    bad = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
-    assert not bad, bad
+    made.hung = [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
+
+
+@asynccontextmanager
+async def traffic(
+    places: Iterable[Place], clients: int, mix: Sequence[str] = (SHORT,), rest_s: float = 0.0
+) -> AsyncIterator[Traffic]:
+    """The same; nobody may have got another's rows, or hung."""
+    async with watched_traffic(places, clients, mix, rest_s) as made:
+        yield made
+    assert not made.hung, made.hung
     assert not made.foreign, made.foreign[:5]
 
 
