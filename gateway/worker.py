@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.admin import operations
 from gateway.admin.console import Console
 from gateway.admin.fleet import Fleet
+from gateway.admin.gateways import Gateways
 from gateway.admin.pages import WorkerPages
 from gateway.admin.views import Views
 from gateway.clock import monotonic
@@ -82,11 +83,12 @@ Reread = Callable[[], Settings]
 class Place:
     """Where a worker stands among several, ``number`` of ``count``, and what they share.
 
-    ``sockets`` are listening; the first is TCP.
+    ``sockets`` are listening; the first is TCP, on ``port``, but for a successor's.
     """
 
     number: int
     count: int
+    port: int
     fleet: Fleet
     sockets: Sequence[socket.socket]
     census: Census
@@ -154,8 +156,18 @@ class Worker:
         self.context.pools.on_vacate = self._vacate_elsewhere
         self._configure_pools()
         self._doorkeeper = Doorkeeper(self.context)
+        board = self.context.directory.board
+        if place is None:
+            self._gateways = Gateways(self.context, board)
+        else:
+            self._gateways = Gateways(self.context, board, place.fleet.pass_on)
+        self.context.directory.on_orders = self._gateways.ring
         self.views = Views(
-            self.context, self._reload_all, self.state, place.fleet if place else None
+            self.context,
+            self._reload_all,
+            self.state,
+            place.fleet if place else None,
+            self._gateways,
         )
         self._console = Console(self.views)
         self._http: HttpServer | None = None
@@ -167,7 +179,10 @@ class Worker:
         """Listen. Raises OSError when an address is taken, ConfigError for a bad certificate."""
         await self.context.directory.start()
         self._watch_health()
-        self.listen_on(self._place.sockets if self._place else self._open_sockets())
+        sockets = self._place.sockets if self._place else self._open_sockets()
+        port = self._place.port if self._place else sockets[0].getsockname()[1]
+        await self._gateways.start(f"{socket.gethostname()}:{port}")
+        self.listen_on(sockets)
         self._spawn(self._tick())
         self._spawn(self._keep_resolving())
         if self._place is not None:
@@ -294,6 +309,7 @@ class Worker:
         await self.context.two_phase.close(_SETTLE_S)
         await self._two_phase_log.close()
         await self.context.pools.shut()
+        await self._gateways.close()
         await self.context.directory.close()
         if self._http is not None:
             await self._http.stop()
@@ -383,6 +399,7 @@ class Worker:
             await self._cancel(request)
             arrival.stream.close()
             return
+        await self._gateways.ready()
         admission = await self._doorkeeper.admit(arrival, request)
         if admission.asked.database == self.context.settings.console.database:
             self._open_console(admission)

@@ -1,6 +1,7 @@
 """Commands that do something to the gateway's work: PAUSE, DRAIN, KILL and the like.
 
-One table says what each is called, what may follow it, and what it does in every worker.
+One table says what each is called, what may follow it, and what it does: in every worker of every
+gateway on the same meta database.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.admin import operations
 from gateway.admin.errors import CommandSyntax, NothingLikeIt, StillRunning
@@ -18,10 +19,14 @@ from gateway.admin.views import Views
 from gateway.admin.words import Kind as Token
 from gateway.admin.words import Statement
 from gateway.clock import monotonic
+from gateway.directory.board import Seen
+from gateway.errors import DirectoryUnavailable
 from gateway.router.topology import Snapshot
 from gateway.session.standing import Deed, Instruction, Kind, Scope, endpoints
 
 _POLL_S = 0.05
+_FOLLOW_S = 3.0
+"""Longest wait for other gateways to follow what they need not finish."""
 _LISTED_MAX = 20
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(MS|S|MIN|H)?")
 _UNITS_S = {"MS": 0.001, "S": 1.0, None: 1.0, "MIN": 60.0, "H": 3600.0}
@@ -111,6 +116,7 @@ _KINDS = {
     "CLIENT": Kind.CLIENT,
     "DATABASE": Kind.SHARD,
     "ENDPOINT": Kind.ENDPOINT,
+    "GATEWAY": Kind.GATEWAY,
     "INDUSTRY": Kind.INDUSTRY,
     "OWNER": Kind.OWNER,
     "SHARD": Kind.SHARD,
@@ -133,7 +139,7 @@ def _scope(found: Action, kind: Kind | None, name: str, snapshot: Snapshot) -> S
     )
 
 
-_MUST_BE_SAID = (Kind.ALL, Kind.OWNER, Kind.CLIENT)
+_MUST_BE_SAID = (Kind.ALL, Kind.OWNER, Kind.CLIENT, Kind.GATEWAY)
 """A name without a kind is none of these: any could be."""
 
 
@@ -149,14 +155,26 @@ def _known(kind: Kind, name: str, snapshot: Snapshot) -> str | None:
     return name
 
 
-# --- in every worker ---
+# --- in every worker of every gateway ---
 
 
-async def _everywhere(
-    all_views: Views, deed: Deed, scope: Scope, notices: list[str], ends_at: float = 0.0
-) -> list[Row]:
-    """Have all workers carry an instruction out; what they have to tell."""
+async def _order(
+    all_views: Views, deed: Deed, scope: Scope, notices: list[str], limit_s: float = 0.0
+) -> tuple[Instruction, list[Row]]:
+    """Have all gateways carry it out: what was ordered, and what our workers have to tell."""
+    ends_at = monotonic() + limit_s if limit_s else 0.0
     instruction = Instruction(deed, scope, ends_at)
+    if all_views.gateways is not None:
+        instruction = replace(instruction, gateway=all_views.gateways.name)
+        try:
+            instruction = await all_views.gateways.give(instruction)
+        except DirectoryUnavailable as error:
+            notices.append(f"other gateways were not told: {error}")
+    return instruction, await _everywhere(all_views, instruction, notices)
+
+
+async def _everywhere(all_views: Views, instruction: Instruction, notices: list[str]) -> list[Row]:
+    """Have all our workers carry an instruction out; what they have to tell."""
     rows = operations.carry_out(all_views.context, instruction)
     if all_views.fleet is None:
         return rows
@@ -168,30 +186,86 @@ async def _everywhere(
     return rows
 
 
+async def _of_others(all_views: Views, instruction: Instruction) -> list[Seen]:
+    """How far the other workers are, our gateway's too. Raises DirectoryUnavailable."""
+    if all_views.gateways is None or not instruction.number:
+        return []
+    return await all_views.gateways.others()
+
+
+async def _followed(
+    all_views: Views, instruction: Instruction, notices: list[str]
+) -> list[tuple[Seen, Sequence[str]]]:
+    """What others have to tell that have followed; who has not in time is named."""
+    gives_up_at = monotonic() + _FOLLOW_S
+    try:
+        while True:
+            others = await _of_others(all_views, instruction)
+            missing = [one for one in others if one.heard < instruction.number]
+            if all(one.silent for one in missing) or monotonic() >= gives_up_at:
+                break
+            await asyncio.sleep(_POLL_S)
+    except DirectoryUnavailable as error:
+        notices.append(f"it can't be seen whether other gateways have followed: {error}")
+        return []
+    notices += [f"{one} has not answered for {one.silent_s:.0f} s" for one in missing]
+    return [(one, one.told.get(instruction.number, ())) for one in others]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """What keeps a pause from being complete, a line each; ``silent`` who is waited for in vain."""
+
+    lines: list[str]
+    silent: list[Seen]
+
+
+async def _unsettled(all_views: Views, pause: Instruction) -> _Unsettled:
+    """What runs still in any gateway, and who has not said."""
+    running = Instruction(Deed.RUNNING, pause.scope)
+    lines = [row[0] or "" for row in await _everywhere(all_views, running, [])]
+    try:
+        others = await _of_others(all_views, pause)
+    except DirectoryUnavailable as error:
+        return _Unsettled([*lines, f"what runs in other gateways can't be known: {error}"], [])
+    missing = [one for one in others if one.heard < pause.number]
+    for one in others:
+        lines += [f"{one}: {line}" for line in one.told.get(pause.number, ())]
+    lines += [f"{one} has not answered for {one.silent_s:.1f} s" for one in missing]
+    return _Unsettled(lines, [one for one in missing if one.silent])
+
+
 async def _pause(all_views: Views, asked: Asked, notices: list[str]) -> None:
     """Park new work, and wait until what runs has ended. Raises StillRunning."""
     limit_s = asked.for_s or all_views.context.pauses.settings.limit_s
-    now = monotonic()
-    ends_at, gives_up_at = now + limit_s, now + (asked.timeout_s or limit_s)
-    await _everywhere(all_views, Deed.PAUSE, asked.scope, notices, ends_at)
+    gives_up_at = monotonic() + (asked.timeout_s or limit_s)
+    pause, _ = await _order(all_views, Deed.PAUSE, asked.scope, notices, limit_s)
     try:
-        while running := await _everywhere(all_views, Deed.RUNNING, asked.scope, []):
-            if monotonic() >= gives_up_at:
-                raise _still(asked.scope, running)
+        while (found := await _unsettled(all_views, pause)).lines:
+            if found.silent or monotonic() >= gives_up_at:
+                raise _still(asked.scope, found)
             await asyncio.sleep(_POLL_S)
     except BaseException:
-        await asyncio.shield(_everywhere(all_views, Deed.RESUME, asked.scope, []))
+        await asyncio.shield(_order(all_views, Deed.RESUME, asked.scope, []))
         raise
     notices.append(f"paused for {limit_s:g} s at most: RESUME ends it")
 
 
-def _still(scope: Scope, running: Sequence[Row]) -> StillRunning:
-    lines = [row[0] or "" for row in running[:_LISTED_MAX]]
-    more = len(running) - len(lines)
+def _still(scope: Scope, found: _Unsettled) -> StillRunning:
+    more = len(found.lines) - _LISTED_MAX
+    detail = "\n".join([*found.lines[:_LISTED_MAX], *([f"and {more} more"] if more > 0 else [])])
+    if not found.silent:
+        return StillRunning(
+            f"{scope} is not paused: something runs there still",
+            detail=detail,
+            hint="KILL CLIENT ends one of them; PAUSE waits for longer with another TIMEOUT.",
+        )
+    name = found.silent[0].who.gateway
     return StillRunning(
-        f"{scope} is not paused: something runs there still",
-        detail="\n".join([*lines, *([f"and {more} more"] if more else [])]),
-        hint="KILL CLIENT ends one of them; PAUSE waits for longer with another TIMEOUT.",
+        f"{scope} is not paused: gateway {name} may serve on, and does not answer",
+        detail=detail,
+        hint="It has gone, or can't reach the meta database. Stop or mend it;"
+        f" once it serves nobody, FORGET GATEWAY '{name}' and repeat this.",
     )
 
 
@@ -199,7 +273,7 @@ async def _resume(all_views: Views, asked: Asked, notices: list[str]) -> None:
     pauses = all_views.context.pauses.standing.pauses
     if asked.scope not in pauses and not (asked.scope.kind is Kind.ALL and pauses):
         raise NothingLikeIt(f"{asked.scope} is not paused", hint="SHOW PAUSES lists what is.")
-    await _everywhere(all_views, Deed.RESUME, asked.scope, notices)
+    await _just(Deed.RESUME)(all_views, asked, notices)
 
 
 async def _drain(all_views: Views, asked: Asked, notices: list[str]) -> None:
@@ -212,29 +286,46 @@ async def _drain(all_views: Views, asked: Asked, notices: list[str]) -> None:
                 f"{primary.name} is a primary: its work can't go elsewhere",
                 hint=f"PAUSE DATABASE {shard.name} makes it wait.",
             )
-    await _everywhere(all_views, Deed.DRAIN, asked.scope, notices)
+    await _just(Deed.DRAIN)(all_views, asked, notices)
 
 
 def _just(deed: Deed) -> Callable[[Views, Asked, list[str]], Awaitable[None]]:
     """An action that is one instruction."""
 
     async def run(all_views: Views, asked: Asked, notices: list[str]) -> None:
-        await _everywhere(all_views, deed, asked.scope, notices)
+        instruction, _ = await _order(all_views, deed, asked.scope, notices)
+        await _followed(all_views, instruction, notices)
 
     return run
 
 
 async def _kill(all_views: Views, asked: Asked, notices: list[str]) -> None:
     """End clients; a database is paused as well, as PgBouncer does it."""
-    scope = asked.scope
-    if scope.kind is not Kind.CLIENT:
-        limit_s = all_views.context.pauses.settings.limit_s
-        await _everywhere(all_views, Deed.PAUSE, scope, notices, monotonic() + limit_s)
-    ended = await _everywhere(all_views, Deed.KILL, scope, notices)
-    if scope.kind is Kind.CLIENT and not ended:
+    if asked.scope.kind is Kind.CLIENT:
+        await _kill_client(all_views, asked.scope, notices)
+        return
+    limit_s = all_views.context.pauses.settings.limit_s
+    await _order(all_views, Deed.PAUSE, asked.scope, notices, limit_s)
+    kill, ended = await _order(all_views, Deed.KILL, asked.scope, [])
+    clients = len(ended)
+    for _, told in await _followed(all_views, kill, notices):
+        clients += len(told)
+    notices.append(f"{clients} clients ended; paused until RESUME, {limit_s:g} s at most")
+
+
+async def _kill_client(all_views: Views, scope: Scope, notices: list[str]) -> None:
+    """One of our own: another gateway's clients have numbers of their own. Raises NothingLikeIt."""
+    if not await _everywhere(all_views, Instruction(Deed.KILL, scope), notices):
         raise NothingLikeIt(f"there is no client {scope.name}", hint="SHOW CLIENTS lists them.")
-    if scope.kind is not Kind.CLIENT:
-        notices.append(f"{len(ended)} clients ended; paused until RESUME, {limit_s:g} s at most")
+
+
+async def _forget(all_views: Views, asked: Asked, notices: list[str]) -> None:
+    """Wait no more for a gateway that has gone. Raises NothingLikeIt, DirectoryUnavailable."""
+    name, gateways = asked.scope.name, all_views.gateways
+    if gateways is None or not await gateways.forget(name):
+        raise NothingLikeIt(
+            f'there is no silent gateway named "{name}"', hint="SHOW GATEWAYS lists them."
+        )
 
 
 _PLACES = (Kind.SHARD, Kind.INDUSTRY)
@@ -285,5 +376,12 @@ ACTIONS = (
         _just(Deed.DISABLE),
     ),
     Action("ENABLE", "DATABASE x | INDUSTRY y", "end that", _PLACES, _just(Deed.ENABLE)),
+    Action(
+        "FORGET",
+        "GATEWAY x",
+        "wait no more for a gateway that has gone without a word",
+        (Kind.GATEWAY,),
+        _forget,
+    ),
 )
 _BY_WORD = {one.word: one for one in ACTIONS}

@@ -251,7 +251,13 @@ COMMANDS = (
         "what operators have paused, drained or disabled, and who waits for it",
         views.PAUSES.columns,
         _at_once(Views.pauses),
-        added(("what", "of", "name"), ends_s=highest, longest_wait_ms=highest),
+        added(("what", "of", "name", "gateway", "reach"), ends_s=highest, longest_wait_ms=highest),
+    ),
+    Command(
+        "SHOW GATEWAYS",
+        "the gateways on the same meta database, a line for each worker",
+        views.GATEWAYS.columns,
+        Views.all_gateways,
     ),
     Command(
         "SHOW WORKERS",

@@ -27,6 +27,9 @@ class Fleet(Protocol):
         None for one that did not answer in time, or failed.
         """
 
+    def pass_on(self, standing: list[Instruction]) -> None:
+        """What stands on the notice board, for workers that come later."""
+
     async def cancel(self, number: int, secret: bytes) -> bool:
         """Carry out a CancelRequest wherever its client is; False when the key is nobody's."""
 

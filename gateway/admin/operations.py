@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from gateway.admin.view import Row
 from gateway.errors import ShuttingDown
@@ -14,25 +14,42 @@ from gateway.router.topology import Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
 from gateway.session.reading_client import ReadingSession
-from gateway.session.standing import Address, Deed, Instruction, Kind, Scope, Standing, endpoints
+from gateway.session.standing import Address, Deed, Instruction, Kind, Scope, endpoints
 
 _log = logging.getLogger(__name__)
 
 
 def carry_out(context: Context, instruction: Instruction) -> list[Row]:
     """Do what an instruction says, as far as it concerns this worker; what there is to tell."""
+    if not context.pauses.first_time(instruction.number):
+        return []
     context.pauses.standing.apply(instruction)
     rows = list(_DEEDS[instruction.deed](context, instruction.scope))
     upkeep(context)
     return rows
 
 
-def take_over(context: Context, standing: Standing) -> None:
-    """These instructions are in force, in place of those that were."""
-    context.pauses.standing = standing
+def take_over(context: Context, instructions: Iterable[Instruction]) -> None:
+    """These are in force, in place of those that were; the notice board's we know better."""
+    pauses = context.pauses
+    pauses.standing.replace(instructions, but_shared=pauses.known)
     upkeep(context)
     _park_those_who_wait(context)
-    context.pauses.changed()
+    pauses.changed()
+
+
+def keep(context: Context, numbers: Collection[int]) -> bool:
+    """Of the orders of all gateways these are in force still; whether another one has ended."""
+    ended = context.pauses.standing.keep(numbers)
+    if ended:
+        upkeep(context)
+        context.pauses.changed()
+    return ended
+
+
+def still_running(context: Context, scope: Scope) -> list[str]:
+    """What a pause has to wait for, a line each."""
+    return [row[0] or "" for row in _running(context, scope)]
 
 
 def upkeep(context: Context) -> None:

@@ -16,9 +16,11 @@ from itertools import groupby
 from gateway.admin import version
 from gateway.admin.explaining import Asked, explained
 from gateway.admin.fleet import Fleet
+from gateway.admin.gateways import Gateways
 from gateway.admin.operator import Operator
 from gateway.admin.options import Option, options_of
 from gateway.admin.view import Cell, Row, View
+from gateway.directory.board import Seen
 from gateway.directory.two_phase_resolver import InDoubt
 from gateway.health.lsn import lsn_text
 from gateway.health.state import Watched
@@ -299,6 +301,17 @@ PAUSES: View[_Ordered] = View(
     ),
     waiting=lambda one, now: one.waiting,
     longest_wait_ms=lambda one, now: int(one.longest_s * 1000),
+    gateway=lambda one, now: one.instruction.gateway or None,
+    reach=lambda one, now: "all gateways" if one.instruction.number else "this gateway",
+)
+
+GATEWAYS: View[Seen] = View(
+    gateway=lambda one, now: one.who.gateway,
+    worker=lambda one, now: one.who.number,
+    process=lambda one, now: one.who.process,
+    state=lambda one, now: "silent" if one.silent else "serves",
+    seen_s=lambda one, now: one.silent_s,
+    heard=lambda one, now: one.heard,
 )
 
 TWO_PHASE: View[tuple[InDoubt, str]] = View(
@@ -342,13 +355,15 @@ class Views:
     """The state of a worker. ``state`` says ready, draining or starting.
 
     ``reload`` has the whole gateway read the settings anew and says what changed; raises
-    ConfigError. ``fleet`` are all workers; None for one that is alone.
+    ConfigError. ``fleet`` are all workers; None for one that is alone. ``gateways`` are those on
+    the same meta database.
     """
 
     context: Context
     reload: Callable[[], Awaitable[list[str]]]
     state: Callable[[], str]
     fleet: Fleet | None = None
+    gateways: Gateways | None = None
 
     def pools(self) -> Iterator[Row]:
         """What each pool is doing now."""
@@ -449,6 +464,11 @@ class Views:
             paused = instruction.deed is Deed.PAUSE
             told.append(_Ordered(instruction, *(waits if paused else (None, 0.0))))
         return PAUSES.rows(told, now)
+
+    async def all_gateways(self) -> Iterator[Row]:
+        """The workers of all gateways on the meta database. Raises DirectoryUnavailable."""
+        workers = [] if self.gateways is None else await self.gateways.everybody()
+        return GATEWAYS.rows(workers, self.context.clock())
 
     async def two_phase(self) -> Iterator[Row]:
         """What is prepared in the databases and not ended. Raises DirectoryUnavailable."""

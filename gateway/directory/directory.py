@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from gateway.clock import Clock, monotonic, wall_clock
-from gateway.directory import cancels
+from gateway.directory import board, cancels
 from gateway.directory.cache import Kept, SingleFlightCache
 from gateway.directory.invalidation import InvalidationListener, Kind
 from gateway.directory.meta import MetaDatabase
@@ -40,12 +40,19 @@ class Directory:
         self.cancels = cancels.CancelRelay(
             cancels.Seal(meta, wall_clock), self._meta.pass_cancel_on
         )
+        # Who can't ask us answers for no owner after so long, and need not be waited for any more.
+        self.board = board.Board(self._meta, settings.ttl_s * 1.1 + settings.outage_ttl_s)
+        self.on_orders: Callable[[], None] = lambda: None
+        """Called when there may be something new on the board."""
         self._listener = InvalidationListener(
             self._meta.connect,
             self._invalidate,
             self._flush,
             timeout_s=settings.lookup_timeout_ms / 1000,
-            others={cancels.CHANNEL: self.cancels.heard},
+            others={
+                cancels.CHANNEL: self.cancels.heard,
+                board.CHANNEL: lambda payload: self.on_orders(),
+            },
         )
         self._logins = self._cache(self._meta.login)
         self._owners = self._cache(self._meta.owner)
@@ -177,6 +184,7 @@ class Directory:
         for cache in self._caches().values():
             cache.expire_all()
         self._tell(Kind.ALL, "")
+        self.on_orders()
 
     def _tell(self, kind: Kind, key: str) -> None:
         for callback in tuple(self._subscribers):

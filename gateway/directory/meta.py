@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -37,6 +37,7 @@ from gateway.settings.model import Directory as DirectorySettings
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+PooledConnection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 API_KEYS_QUERY = """
     SELECT hash,
@@ -169,14 +170,14 @@ class MetaDatabase:
             return await self._answer(
                 "API key", API_KEYS_QUERY, login, lambda rows: api_keys_of(rows, self._clock())
             )
-        except _NotProvisioned:
+        except NotProvisioned:
             return None
 
     async def grants(self, login: str) -> tuple[Grant, ...] | None:
         """For whom the login may act. A meta database without the table grants nothing."""
         try:
             return await self._answer("grant", GRANTS_QUERY, login, grants_of)
-        except _NotProvisioned:
+        except NotProvisioned:
             return None
 
     async def _answer(
@@ -189,23 +190,57 @@ class MetaDatabase:
             logger.error("meta database: %s of %r can't be used: %s", what, key, error)
             answer = None
         except WrongQuery as error:
+            self.failures += 1
             raise self._failed(what, error) from error
         self._succeeded(what)
         return answer
 
     async def _rows(self, what: str, query: str, key: str) -> Sequence[Row]:
-        if self._clock() < self._retry_at:
+        async def fetch(connection: PooledConnection) -> Sequence[Row]:
+            try:
+                return [dict(record) for record in await connection.fetch(query, key)]
+            except _NO_SUCH_VALUE:
+                return []
+
+        self.lookups += self._clock() >= self._retry_at
+        try:
+            return await self._asked(what, fetch)
+        except DirectoryUnavailable:
             self.failures += 1
+            raise
+
+    async def in_transaction(
+        self, what: str, work: Callable[[PooledConnection], Awaitable[T]]
+    ) -> T:
+        """What ``work`` gives, done in a transaction that may write; it may be done twice.
+
+        Raises DirectoryUnavailable, NotProvisioned.
+        """
+
+        async def transaction(connection: PooledConnection) -> T:
+            try:
+                await connection.execute("BEGIN READ WRITE")
+                result = await work(connection)
+                await connection.execute("COMMIT")
+            except BaseException:
+                _drop(connection)
+                raise
+            return result
+
+        result = await self._asked(what, transaction)
+        self._succeeded(what)
+        return result
+
+    async def _asked(self, what: str, ask: Callable[[PooledConnection], Awaitable[T]]) -> T:
+        """What ``ask`` gives. Raises DirectoryUnavailable, NotProvisioned."""
+        if self._clock() < self._retry_at:
             raise _unavailable()
-        self.lookups += 1
         try:
             async with asyncio.timeout(self._timeout_s):
-                rows = await self._fetch(query, key)
-        except _NO_SUCH_VALUE:
-            return []
+                answer = await self._on_a_connection(ask)
         except _NOT_PROVISIONED as error:
             failure = self._failed(what, error)
-            raise _NotProvisioned(failure.message, hint=failure.hint) from error
+            raise NotProvisioned(failure.message, hint=failure.hint) from error
         except DirectoryUnavailable:
             raise
         except Exception as error:  # whatever the driver meets, to us it is an answer we don't have
@@ -214,19 +249,19 @@ class MetaDatabase:
             raise self._failed(what, error) from error
         self._backoff.reset()
         self._retry_at = 0.0
-        return rows
+        return answer
 
-    async def _fetch(self, query: str, key: str) -> Sequence[Row]:
-        """The rows; asks again on another connection when this one was dead.
+    async def _on_a_connection(self, ask: Callable[[PooledConnection], Awaitable[T]]) -> T:
+        """What ``ask`` gives; it asks again on another connection when this one was dead.
 
-        That is safe, for a look-up changes nothing; and it ends, for no more can be dead than the
-        pool holds, and to open a new one is not tried twice.
+        That is safe, for what is asked here may be done twice; and it ends, for no more can be dead
+        than the pool holds, and to open a new one is not tried twice.
         """
         attempts_max = self._settings.connections_max + 1
         for attempt in range(1, attempts_max + 1):
             async with (await self._usable_pool()).acquire() as connection:
                 try:
-                    return [dict(record) for record in await connection.fetch(query, key)]
+                    return await ask(connection)
                 except _CONNECTION_LOST:
                     _drop(connection)
                     if attempt == attempts_max:
@@ -249,7 +284,6 @@ class MetaDatabase:
 
     def _failed(self, what: str, error: Exception) -> DirectoryUnavailable:
         """Note a failure: one log line when things turn bad, not one for each look-up."""
-        self.failures += 1
         if what not in self._failing:
             self._failing.add(what)
             logger.error("meta database: %s look-up failed: %s", what, describe(error))
@@ -261,8 +295,8 @@ class MetaDatabase:
             logger.info("meta database: %s look-up works again", what)
 
 
-class _NotProvisioned(DirectoryUnavailable):
-    """The gateway's own tables aren't there."""
+class NotProvisioned(DirectoryUnavailable):
+    """The gateway's own tables aren't there, or its role may not use them."""
 
 
 def describe(error: BaseException) -> str:
@@ -275,7 +309,7 @@ def _unavailable() -> DirectoryUnavailable:
     return DirectoryUnavailable("the meta database can't be asked now", hint="Try again later.")
 
 
-def _drop(connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+def _drop(connection: PooledConnection) -> None:
     """Close a pooled connection at once; one that broke by itself has left the pool already."""
     with contextlib.suppress(asyncpg.InterfaceError):
         connection.terminate()

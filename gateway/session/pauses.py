@@ -46,10 +46,13 @@ class Pauses:
     """
 
     __slots__ = (
+        "_carried_out",
         "_clock",
         "_has_room",
         "_parked",
         "_releasing",
+        "heard",
+        "known",
         "refusals",
         "settings",
         "standing",
@@ -59,6 +62,12 @@ class Pauses:
     def __init__(self, settings: Pause, clock: Clock, has_room: Callable[[Shard], bool]) -> None:
         self.settings = settings
         self.standing = Standing()
+        self.heard = 0
+        """The newest order of all gateways that is followed here."""
+        self.known = False
+        """Whether it is known what stood on the notice board when we came."""
+        self._carried_out: set[int] = set()
+        """Orders of all gateways that arrived before they were read on the notice board."""
         self._clock = clock
         self._has_room = has_room
         self._parked: dict[Parked, _Place] = {}
@@ -89,6 +98,20 @@ class Pauses:
         """It waits no more."""
         if self._parked:
             self._parked.pop(client, None)
+
+    def first_time(self, number: int) -> bool:
+        """Whether an order is new here: our own gateway's come by two ways."""
+        if not number:
+            return True
+        if number <= self.heard or number in self._carried_out:
+            return False
+        self._carried_out.add(number)
+        return True
+
+    def heard_all(self, number: int) -> None:
+        """Every order up to this one is followed."""
+        self.heard = max(self.heard, number)
+        self._carried_out = {one for one in self._carried_out if one > self.heard}
 
     def orders(self) -> list[Instruction]:
         """The instructions in force now."""

@@ -1,6 +1,7 @@
 """What operators have ordered that stays so: pauses, drained endpoints, disabled databases. Pure.
 
-Every worker has the same, and so has their supervisor, for workers that come later.
+Every worker has the same, and so has their supervisor, for workers that come later. What all
+gateways are to follow has a number, and stands on the notice board (gateway/directory/board.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Kind(StrEnum):
     OWNER = "owner"
     ENDPOINT = "endpoint"
     CLIENT = "client"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ _COVERS: dict[Kind, Callable[[str, Shard, Collection[str]], bool]] = {
     Kind.OWNER: lambda name, shard, owners: name in owners,
     Kind.ENDPOINT: lambda name, shard, owners: False,
     Kind.CLIENT: lambda name, shard, owners: False,
+    Kind.GATEWAY: lambda name, shard, owners: False,
 }
 
 
@@ -73,24 +76,41 @@ class Instruction:
     deed: Deed
     scope: Scope
     ends_at: float = 0.0
+    gateway: str = ""
+    """On whose console it was given."""
+    number: int = 0
+    """Among those of all gateways; 0 for one that concerns only ours."""
 
     def plain(self) -> list[Any]:
         """As JSON carries it."""
-        return [self.deed, self.scope.kind, self.scope.name, self.ends_at]
+        scope = self.scope
+        return [self.deed, scope.kind, scope.name, self.ends_at, self.gateway, self.number]
 
     @classmethod
     def of(cls, plain: Iterable[Any]) -> Instruction:
-        """What `plain` wrote. Raises ValueError."""
-        deed, kind, name, ends_at = plain
-        return cls(Deed(deed), Scope(Kind(kind), name), ends_at)
+        """What `plain` wrote, in this version or in one before. Raises ValueError."""
+        deed, kind, name, ends_at, *rest = plain
+        return cls(Deed(deed), Scope(Kind(kind), name), ends_at, *rest)
+
+
+ENDS = {
+    Deed.PAUSE: Deed.PAUSE,
+    Deed.RESUME: Deed.PAUSE,
+    Deed.DRAIN: Deed.DRAIN,
+    Deed.UNDRAIN: Deed.DRAIN,
+    Deed.DISABLE: Deed.DISABLE,
+    Deed.ENABLE: Deed.DISABLE,
+}
+"""What each deed takes the place of, if the scope is the same. What stands replaces itself."""
 
 
 class Standing:
     """The instructions in force."""
 
-    __slots__ = ("disabled", "drained", "pauses")
+    __slots__ = ("_orders", "disabled", "drained", "pauses")
 
     def __init__(self, instructions: Iterable[Instruction] = ()) -> None:
+        self._orders: dict[tuple[Deed, Scope], Instruction] = {}
         self.pauses: dict[Scope, float] = {}
         """When each of them ends by itself."""
         self.drained: set[str] = set()
@@ -101,29 +121,48 @@ class Standing:
             self.apply(instruction)
 
     def apply(self, instruction: Instruction) -> None:
-        """What it changes here; most deeds leave nothing behind."""
-        handler = _APPLY.get(instruction.deed)
-        if handler is not None:
-            handler(self, instruction)
+        """What it changes here; some deeds leave nothing behind."""
+        deed, scope = instruction.deed, instruction.scope
+        ended = ENDS.get(deed)
+        if ended is None:
+            return
+        if deed is ended:
+            self._orders[deed, scope] = instruction
+        else:
+            self._remove(
+                lambda one: one.deed is ended and (scope.kind is Kind.ALL or one.scope == scope)
+            )
+        self._sort()
+
+    def keep(self, numbers: Collection[int]) -> bool:
+        """Drop the orders of all gateways but these; whether there were any."""
+        dropped = self._remove(lambda one: one.number > 0 and one.number not in numbers)
+        self._sort()
+        return dropped
+
+    def replace(self, instructions: Iterable[Instruction], *, but_shared: bool) -> None:
+        """These are in force in place of what was; ``but_shared`` orders of all gateways stay."""
+        self._remove(lambda one: not (but_shared and one.number))
+        for instruction in instructions:
+            if not (but_shared and instruction.number):
+                self.apply(instruction)
+        self._sort()
 
     def instructions(self, now: float) -> list[Instruction]:
         """What to tell somebody who comes later."""
-        pauses = [
-            Instruction(Deed.PAUSE, scope, ends_at)
-            for scope, ends_at in self.pauses.items()
-            if ends_at > now
+        pauses = [one for one in self._of(Deed.PAUSE) if one.ends_at > now]
+        others = [*self._of(Deed.DRAIN), *self._of(Deed.DISABLE)]
+        return [
+            *pauses,
+            *sorted(others, key=lambda one: (one.deed is Deed.DISABLE, str(one.scope))),
         ]
-        drained = [
-            Instruction(Deed.DRAIN, Scope(Kind.ENDPOINT, name)) for name in sorted(self.drained)
-        ]
-        disabled = [Instruction(Deed.DISABLE, scope) for scope in sorted(self.disabled, key=str)]
-        return [*pauses, *drained, *disabled]
 
     def expire(self, now: float) -> list[Scope]:
         """End the pauses whose time is up; which."""
         ended = [scope for scope, ends_at in self.pauses.items() if ends_at <= now]
         for scope in ended:
-            del self.pauses[scope]
+            del self._orders[Deed.PAUSE, scope]
+        self._sort()
         return ended
 
     def pauses_work(self, shards: Iterable[Shard], owners: Collection[str] = ()) -> bool:
@@ -159,37 +198,22 @@ class Standing:
         found = {one.address for one in endpoints(snapshot) if one.name in self.drained}
         return frozenset(found - {primary.address for primary in primaries})
 
-    # --- what each deed changes ---
+    # --- keeping ---
 
-    def _pause(self, instruction: Instruction) -> None:
-        self.pauses[instruction.scope] = instruction.ends_at
+    def _of(self, deed: Deed) -> list[Instruction]:
+        return [one for one in self._orders.values() if one.deed is deed]
 
-    def _resume(self, instruction: Instruction) -> None:
-        if instruction.scope.kind is Kind.ALL:
-            self.pauses.clear()
-        self.pauses.pop(instruction.scope, None)
+    def _remove(self, unwanted: Callable[[Instruction], bool]) -> bool:
+        """Whether there were any."""
+        before = len(self._orders)
+        self._orders = {key: one for key, one in self._orders.items() if not unwanted(one)}
+        return len(self._orders) < before
 
-    def _drain(self, instruction: Instruction) -> None:
-        self.drained.add(instruction.scope.name)
-
-    def _undrain(self, instruction: Instruction) -> None:
-        self.drained.discard(instruction.scope.name)
-
-    def _disable(self, instruction: Instruction) -> None:
-        self.disabled.add(instruction.scope)
-
-    def _enable(self, instruction: Instruction) -> None:
-        self.disabled.discard(instruction.scope)
-
-
-_APPLY: dict[Deed, Callable[[Standing, Instruction], None]] = {
-    Deed.PAUSE: Standing._pause,
-    Deed.RESUME: Standing._resume,
-    Deed.DRAIN: Standing._drain,
-    Deed.UNDRAIN: Standing._undrain,
-    Deed.DISABLE: Standing._disable,
-    Deed.ENABLE: Standing._enable,
-}
+    def _sort(self) -> None:
+        """What statements look at, out of the instructions."""
+        self.pauses = {one.scope: one.ends_at for one in self._of(Deed.PAUSE)}
+        self.drained = {one.scope.name for one in self._of(Deed.DRAIN)}
+        self.disabled = {one.scope for one in self._of(Deed.DISABLE)}
 
 
 def endpoints(snapshot: Snapshot) -> Iterator[Endpoint]:

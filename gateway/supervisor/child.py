@@ -30,7 +30,7 @@ from gateway.net.listener import open_tcp
 from gateway.session.census import Census
 from gateway.session.listens_moving import Refused
 from gateway.session.seats import Seats
-from gateway.session.standing import Instruction, Standing
+from gateway.session.standing import Instruction
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
 from gateway.supervisor.channel import AskFailed, Body, greet, greeted
@@ -129,6 +129,7 @@ class Seat:
         return Place(
             number=self.number,
             count=self.count,
+            port=self.body["port"],
             fleet=member,
             sockets=self.sockets(),
             census=Census.shared(self.descriptors["census"], self.body["row"]),
@@ -257,7 +258,7 @@ class _Work:
 
     def _obey(self, plain: list[Any]) -> None:
         """What operators have ordered of the others before we came."""
-        operations.take_over(self._worker.context, Standing(map(Instruction.of, plain)))
+        operations.take_over(self._worker.context, map(Instruction.of, plain))
 
     def _hello(self) -> tuple[Body, dict[str, int]]:
         body, descriptors = self._seat.hello()

@@ -140,6 +140,9 @@ class Member:
                 rows.append(tuple(row))
         return found
 
+    def pass_on(self, standing: list[Instruction]) -> None:
+        self.tell("on the board", instructions=[one.plain() for one in standing])
+
     async def reload(self) -> list[str]:
         try:
             return await self._ask("reload all", _RELOAD_S)

@@ -286,8 +286,15 @@ class Supervisor:
         async def cancel(body: Body) -> Sequence[Any]:
             return await self._cancel(body["number"], body["secret"])
 
+        def on_the_board(body: Body) -> None:
+            shared = [Instruction.of(plain) for plain in body["instructions"]]
+            self._standing.keep([one.number for one in shared])
+            for one in shared:
+                self._standing.apply(one)
+
         notices = {
             "ready": ready,
+            "on the board": on_the_board,
             "want": lambda body: desk.want(pid, read_key(body["key"]), body["count"]),
             "back": lambda body: desk.back(pid, read_key(body["key"]), body["count"]),
             "opened": lambda body: desk.opened(

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import asyncpg
 import pytest
 from pydantic import BaseModel, SecretStr
 
@@ -108,6 +109,23 @@ async def run_gateway(
     stack.push_async_callback(worker.stop)
     await worker.start()
     return Gateway(worker, provisioned, reread)
+
+
+@pytest.fixture
+async def nothing_ordered(provisioned: Provisioned) -> AsyncIterator[None]:
+    """Orders stand in the meta database for all gateways, those of other tests too: undo them.
+
+    And whoever was killed in another test need not be waited for.
+    """
+
+    async def clear() -> None:
+        meta = await asyncpg.connect(provisioned.url("meta"))
+        await meta.execute("DELETE FROM gateway.operator_order; DELETE FROM gateway.worker")
+        await meta.close()
+
+    await clear()
+    yield
+    await clear()
 
 
 @pytest.fixture(scope="session")

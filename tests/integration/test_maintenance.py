@@ -19,6 +19,8 @@ from tests.integration.conftest import Gateway, StartGateway, run_gateway, until
 from tests.integration.steady import console, loaded, more
 from tests.standbys import run_on, standbys
 
+pytestmark = pytest.mark.usefixtures("nothing_ordered")
+
 GAP_MAX_S = 2.0
 """Longest time that a client elsewhere may wait for its answer, on a busy machine."""
 

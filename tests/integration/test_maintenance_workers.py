@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.conftest import Provisioned
 from tests.fleet import Fleet, fleet, until
+
+pytestmark = pytest.mark.usefixtures("nothing_ordered")
 
 
 async def shown(console: asyncpg.Connection) -> list[tuple[str, str | None, str | None]]:

@@ -116,6 +116,7 @@ async def test_everything_changes_and_no_client_notices(
             await more(load, "law", 60)
 
 
+@pytest.mark.usefixtures("nothing_ordered")
 async def test_a_drained_replica_is_left_and_comes_back(house: House) -> None:
     def connections() -> int:
         return sum(pool.core.total for pool in house.pools("law-replica-1"))

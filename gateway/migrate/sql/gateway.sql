@@ -137,6 +137,37 @@ CREATE TABLE IF NOT EXISTS gateway.two_phase_name (
 );
 INSERT INTO gateway.two_phase_name DEFAULT VALUES ON CONFLICT DO NOTHING;
 
+-- What operators have ordered of all gateways, and how far each worker has followed: the notice board
+-- (docs/decisions/0012-orders.md). Channel gateway_orders says no more than that it has changed.
+CREATE TABLE IF NOT EXISTS gateway.operator_order (
+    number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deed     text NOT NULL,
+    kind     text NOT NULL,
+    name     text NOT NULL,
+    given_by text NOT NULL,      -- a gateway
+    ends_at  timestamptz         -- NULL: when it is undone
+);
+CREATE TABLE IF NOT EXISTS gateway.worker (
+    id      text PRIMARY KEY,
+    gateway text NOT NULL,
+    number  integer NOT NULL,
+    process integer NOT NULL,
+    heard   bigint NOT NULL,     -- the newest order that it follows
+    told    jsonb NOT NULL,      -- what it says of orders, by their numbers
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE OR REPLACE FUNCTION gateway.ring_for_orders() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+BEGIN
+    PERFORM pg_notify('gateway_orders', '');
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER gateway_ring AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON gateway.operator_order
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.ring_for_orders();
+
 -- Sends `<what>:<key>` on channel gateway_invalidate, for the key before and after the change. Its
 -- arguments are <what> and the name of the key column. NOTIFY leaves with the commit, not before.
 CREATE OR REPLACE FUNCTION gateway.notify_change() RETURNS trigger
@@ -225,6 +256,8 @@ BEGIN
         GRANT SELECT ON gateway.login, gateway.api_key, gateway.login_grant, gateway.placement,
             gateway.owner, gateway.two_phase, gateway.two_phase_name TO gateway_directory;
         GRANT INSERT, UPDATE, DELETE ON gateway.two_phase TO gateway_directory;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON gateway.operator_order, gateway.worker
+            TO gateway_directory;
     END IF;
 END
 $$;

@@ -54,6 +54,9 @@ class Others:
     async def cancel(self, number: int, secret: bytes) -> bool:
         return False
 
+    def pass_on(self, standing: list[Instruction]) -> None:
+        pass
+
     def vacate(self, database: str) -> None:
         pass
 
