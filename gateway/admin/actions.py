@@ -220,8 +220,14 @@ class _Unsettled:
     silent: list[Seen]
 
 
-async def _unsettled(all_views: Views, pause: Instruction) -> _Unsettled:
-    """What runs still in any gateway, and who has not said."""
+async def _unsettled(all_views: Views, scope: Scope) -> _Unsettled:
+    """What runs still in any gateway, and who has not said. Raises StillRunning."""
+    pause = all_views.context.pauses.standing.order(Deed.PAUSE, scope)
+    if pause is None:  # another operator's PAUSE may have taken its place, and serves as well
+        raise StillRunning(
+            f"{scope} is not paused any more, and something ran there until then",
+            hint="Somebody has resumed it, or its time is up: PAUSE ... FOR gives it more.",
+        )
     running = Instruction(Deed.RUNNING, pause.scope)
     lines = [row[0] or "" for row in await _everywhere(all_views, running, [])]
     try:
@@ -241,14 +247,20 @@ async def _pause(all_views: Views, asked: Asked, notices: list[str]) -> None:
     gives_up_at = monotonic() + (asked.timeout_s or limit_s)
     pause, _ = await _order(all_views, Deed.PAUSE, asked.scope, notices, limit_s)
     try:
-        while (found := await _unsettled(all_views, pause)).lines:
+        while (found := await _unsettled(all_views, asked.scope)).lines:
             if found.silent or monotonic() >= gives_up_at:
                 raise _still(asked.scope, found)
             await asyncio.sleep(_POLL_S)
     except BaseException:
-        await asyncio.shield(_order(all_views, Deed.RESUME, asked.scope, []))
+        await asyncio.shield(_give_up(all_views, pause))
         raise
     notices.append(f"paused for {limit_s:g} s at most: RESUME ends it")
+
+
+async def _give_up(all_views: Views, pause: Instruction) -> None:
+    """End a pause, unless another one has taken its place."""
+    if all_views.context.pauses.standing.order(Deed.PAUSE, pause.scope) == pause:
+        await _order(all_views, Deed.GIVE_UP, pause.scope, [])
 
 
 def _still(scope: Scope, found: _Unsettled) -> StillRunning:

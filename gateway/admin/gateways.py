@@ -19,7 +19,7 @@ from gateway.directory.board import PASSING_S, Board, Order, Seen, Signature
 from gateway.directory.meta import NotProvisioned
 from gateway.errors import DirectoryUnavailable
 from gateway.session.context import Context
-from gateway.session.standing import ENDS, Deed, Instruction, Kind, Scope
+from gateway.session.standing import ENDS, Deed, Instruction, Kind, Scope, ends_all
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ class Gateways:
         number = await self._board.give(
             Order(0, deed, scope.kind, scope.name, left_s, self.name),
             ended,
-            all_of_them=deed is not ended and scope.kind is Kind.ALL,
+            all_of_them=ends_all(instruction),
         )
         return Instruction(deed, scope, instruction.ends_at, self.name, number)
 

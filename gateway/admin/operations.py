@@ -179,6 +179,7 @@ def _line(server: ServerConnection, pool: str, state: ServerState, now: float) -
 _DEEDS: dict[Deed, Callable[[Context, Scope], Iterator[Row]]] = {
     Deed.PAUSE: _pause,
     Deed.RESUME: _resume,
+    Deed.GIVE_UP: _resume,
     Deed.DRAIN: _nothing,
     Deed.UNDRAIN: _nothing,
     Deed.DISABLE: _nothing,

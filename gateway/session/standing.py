@@ -59,6 +59,8 @@ class Deed(StrEnum):
 
     PAUSE = "pause"
     RESUME = "resume"
+    GIVE_UP = "give up"
+    """A pause that could not be had: the end of that one and no other."""
     DRAIN = "drain"
     UNDRAIN = "undrain"
     DISABLE = "disable"
@@ -96,12 +98,18 @@ class Instruction:
 ENDS = {
     Deed.PAUSE: Deed.PAUSE,
     Deed.RESUME: Deed.PAUSE,
+    Deed.GIVE_UP: Deed.PAUSE,
     Deed.DRAIN: Deed.DRAIN,
     Deed.UNDRAIN: Deed.DRAIN,
     Deed.DISABLE: Deed.DISABLE,
     Deed.ENABLE: Deed.DISABLE,
 }
 """What each deed takes the place of, if the scope is the same. What stands replaces itself."""
+
+
+def ends_all(instruction: Instruction) -> bool:
+    """Whether it ends whatever its deed can end, of any scope."""
+    return instruction.deed is Deed.RESUME and instruction.scope.kind is Kind.ALL
 
 
 class Standing:
@@ -129,9 +137,8 @@ class Standing:
         if deed is ended:
             self._orders[deed, scope] = instruction
         else:
-            self._remove(
-                lambda one: one.deed is ended and (scope.kind is Kind.ALL or one.scope == scope)
-            )
+            everything = ends_all(instruction)
+            self._remove(lambda one: one.deed is ended and (everything or one.scope == scope))
         self._sort()
 
     def keep(self, numbers: Collection[int]) -> bool:
@@ -147,6 +154,10 @@ class Standing:
             if not (but_shared and instruction.number):
                 self.apply(instruction)
         self._sort()
+
+    def order(self, deed: Deed, scope: Scope) -> Instruction | None:
+        """The one of this kind that is in force."""
+        return self._orders.get((deed, scope))
 
     def instructions(self, now: float) -> list[Instruction]:
         """What to tell somebody who comes later."""

@@ -310,3 +310,19 @@ async def test_trap_orders_can_not_be_made_up(pair: Pair) -> None:
         may = f"has_table_privilege('public', 'gateway.{table}', 'SELECT, INSERT, UPDATE, DELETE')"
         assert await meta.fetchval(f"SELECT {may}") is False
     await meta.close()
+
+
+async def test_two_operators_pause_the_same_and_each_waits_for_all(pair: Pair) -> None:
+    here, there = await pair.console(pair.first), await pair.console(pair.second)
+    busy = await pair.client(pair.second)
+    await busy.execute("BEGIN")
+    await busy.execute("SELECT 1")
+    first = asyncio.create_task(here.execute("PAUSE DATABASE law FOR 1h TIMEOUT 30s"))
+    await eventually(lambda: bool(pair.second.context.pauses.standing.pauses), HERE_S)
+    second = asyncio.create_task(there.execute("PAUSE DATABASE law FOR 2h TIMEOUT 400ms"))
+    assert await still_waits(first), "another pause has taken the place of this one"
+    with pytest.raises(asyncpg.LockNotAvailableError, match="something runs there"):
+        await second
+    with pytest.raises(asyncpg.LockNotAvailableError, match="not paused any more"):
+        await first
+    await busy.execute("COMMIT")

@@ -227,3 +227,52 @@ def test_every_order_can_be_taken_back() -> None:
         ]
     )
     assert not standing.instructions(0.0)
+
+
+def numbered(deed: Deed, scope: Scope, number: int, ends_at: float = 100.0) -> Instruction:
+    return Instruction(deed, scope, ends_at if deed is Deed.PAUSE else 0.0, "web-1:6432", number)
+
+
+def test_what_all_gateways_follow_goes_with_the_board_and_the_own_stays() -> None:
+    own = Instruction(Deed.PAUSE, Scope(Kind.SHARD, "dentist"), 100.0)
+    shared = numbered(Deed.PAUSE, OF_LAW, 3)
+    drained = numbered(Deed.DRAIN, Scope(Kind.ENDPOINT, "law-replica-1"), 4)
+    standing = Standing([own, shared, drained])
+    assert not standing.keep({3, 4})
+    assert standing.keep({4})
+    assert standing.instructions(0.0) == [own, drained]
+    standing.apply(numbered(Deed.PAUSE, own.scope, 5))
+    assert not standing.keep({4, 5}), "one of the same scope takes its place"
+    assert standing.keep(()), "and is the board's from then on"
+    assert standing.instructions(0.0) == []
+
+
+def test_what_a_supervisor_knows_does_not_undo_what_the_board_says() -> None:
+    own = Instruction(Deed.DISABLE, OF_LAW)
+    shared = numbered(Deed.PAUSE, OF_LAW, 7)
+    for but_shared, expected in ((True, [shared, own]), (False, [own])):
+        standing = Standing([shared, Instruction(Deed.DISABLE, ALL)])
+        standing.replace([own], but_shared=but_shared)
+        assert standing.instructions(0.0) == expected
+
+
+def test_a_pause_that_is_given_up_ends_no_other() -> None:
+    other = numbered(Deed.PAUSE, OF_LAW, 1)
+    standing = Standing([other, numbered(Deed.PAUSE, ALL, 2)])
+    standing.apply(Instruction(Deed.GIVE_UP, ALL))
+    assert standing.instructions(0.0) == [other]
+    standing.apply(Instruction(Deed.RESUME, ALL))
+    assert standing.instructions(0.0) == []
+
+
+def test_an_order_that_comes_by_two_ways_is_carried_out_once() -> None:
+    pauses = House().pauses
+    assert [pauses.first_time(number) for number in (5, 5, 0, 0)] == [True, False, True, True]
+    pauses.heard_all(6)
+    assert [pauses.first_time(number) for number in (5, 6, 7)] == [False, False, True]
+
+
+def test_instructions_of_an_older_version_are_understood() -> None:
+    plain = numbered(Deed.PAUSE, OF_LAW, 7).plain()
+    assert Instruction.of(json.loads(json.dumps(plain))) == numbered(Deed.PAUSE, OF_LAW, 7)
+    assert Instruction.of(plain[:4]) == Instruction(Deed.PAUSE, OF_LAW, 100.0)
