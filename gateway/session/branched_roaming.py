@@ -52,8 +52,9 @@ class BranchedRoaming(Roaming):
         asked: Asked,
         holdings: Holdings,
         prepared: Callable[[bytes], Facts | None],
+        reported: Iterable[bytes],
     ) -> None:
-        super().__init__(context, login, asked, holdings, prepared)
+        super().__init__(context, login, asked, holdings, prepared, reported)
         self.parked: tuple[Stay, ...] = ()
         """The branches besides the one that is linked."""
         self.wrote = False

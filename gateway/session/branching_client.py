@@ -66,7 +66,12 @@ class BranchingSession(RoamingSession):
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._way = BranchedRoaming(
-            context, guest.login, guest.asked, self.holdings, self._reader.prepared
+            context,
+            guest.login,
+            guest.asked,
+            self.holdings,
+            self._reader.prepared,
+            self.parameters,
         )
         self._roaming = self._way
         self._parked: list[Branch] = []
@@ -284,8 +289,8 @@ class BranchingSession(RoamingSession):
         assert self._pool is not None
         if self._pool.dsn.place not in self._context.two_phase.capable:
             before.append(server.prepare_ask(_CAPABLE, self._found_capable(server, self._pool)))
-        before += [self._outbound.heed(server, facts(text)) for text in way.begun]
-        before.append(server.prepare_ask(way.begun_sql, self._branch_begun(server)))
+        before += [self._outbound.heed(server, facts(text)) for text in way.front]
+        before.append(server.prepare_ask(way.front_sql, self._branch_begun(server)))
         server.write(b"".join(before))
 
     def _found_capable(self, server: ServerConnection, pool: Pool) -> Callable[[Answer], None]:

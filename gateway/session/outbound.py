@@ -14,7 +14,14 @@ from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.replies import Expected
-from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
+from gateway.router.facts import (
+    UNKNOWN_FACTS,
+    Effect,
+    Facts,
+    FactsCache,
+    StatementFacts,
+    Verb,
+)
 from gateway.session.holdings import Holdings, may_draw, needs_new_process, taints
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
@@ -268,7 +275,7 @@ class Outbound:
             if facts.effects & Effect.COPY_IN or not facts.known or _forgets_prepared(facts):
                 self._await_executes = True
             if facts.effects & _SEQUENCES:
-                before = self._without_foreign_sequences(server)
+                before = self._without_foreign_sequences(server, facts)
                 if before and facts.effects & Effect.SEQUENCE_READ:
                     self._on_foreign_sequences()
             if facts.effects & Effect.SETTING and _resets_all(facts):
@@ -278,7 +285,7 @@ class Outbound:
                 server.tainted = True
         if not facts.read_only and may_draw(facts):
             if not before and (self._holdings.reads_sequences or self._draws_alone):
-                before = self._without_foreign_sequences(server)
+                before = self._without_foreign_sequences(server, facts)
                 self._draws_alone -= bool(before and self._draws_alone)
             server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
@@ -376,11 +383,22 @@ class Outbound:
         self.terminated = self.waiting = True
         return b""
 
-    def _without_foreign_sequences(self, server: ServerConnection) -> bytes:
-        """currval must not tell what another client drew: the server forgets it first."""
-        if server.tells_foreign_sequences(self._number):
-            return server.discard_sequences()
-        return b""
+    def _without_foreign_sequences(self, server: ServerConnection, facts: Facts) -> bytes:
+        """currval must not tell what another client drew: the server forgets it first.
+
+        Not where it would make a transaction's mode come too late, for it takes a snapshot: then a
+        currval that asks later finds nothing.
+        """
+        if not server.tells_foreign_sequences(self._number):
+            return b""
+        between = server.status == IDLE and server.replies.idle
+        if not between and any(map(_says_a_mode, facts.statements)):
+            return b""
+        return server.discard_sequences()
+
+
+def _says_a_mode(statement: StatementFacts) -> bool:
+    return statement.transaction is not None
 
 
 def _may_reset(server: ServerConnection, facts: Facts) -> bool:

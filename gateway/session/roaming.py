@@ -8,7 +8,7 @@ answered before is then run in front of it, and the transaction stays there. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,8 +109,11 @@ class Roaming:
         asked: Asked,
         holdings: Holdings,
         prepared: Callable[[bytes], Facts | None],
+        reported: Iterable[bytes],
     ) -> None:
         self._context = context
+        self._reported = reported
+        """Settings of which a server tells the client when they change."""
         self._login = login
         self._startup = Said(asked.owner, asked.industry, asked.role, "gateway.owner at startup")
         self._holdings = holdings
@@ -142,6 +145,9 @@ class Roaming:
         self._written: set[str] = set()
         """Tables that the running transaction has written."""
         self._sets = False
+        self._front = 0
+        self.front_sets = False
+        """Whether what is to be run in front of the first statement may fail."""
         self._matches_nothing = False
         """What is sent now has keys that are NULL: it has found nothing, and may run again."""
         self._idle_pin = False
@@ -188,14 +194,14 @@ class Roaming:
         return _READY_BEGUN if self.local else messages.READY_IDLE
 
     @property
-    def begins_with_settings(self) -> bool:
-        """Whether what is to be run in front of the first statement may fail."""
-        return self._sets
+    def front(self) -> Sequence[bytes]:
+        """What the transaction began with, before what the server that is linked now is sent."""
+        return self.begun[: self._front]
 
     @property
-    def begun_sql(self) -> str:
-        """What the transaction began with, in one string."""
-        return b";\n".join(self.begun).decode("utf-8", "surrogateescape")
+    def front_sql(self) -> str:
+        """The same in one string."""
+        return b";\n".join(self.front).decode("utf-8", "surrogateescape")
 
     @property
     def begun_for_reads(self) -> bool:
@@ -276,9 +282,12 @@ class Roaming:
         if mark is None:
             return ""
         size, self._said_here, self._demands.path_here = mark
+        self._cut(size)
+        return "ROLLBACK"
+
+    def _cut(self, size: int) -> None:
         del self.begun[size:]
         self._marks = {name: one for name, one in self._marks.items() if one[0] <= size}
-        return "ROLLBACK"
 
     def _release(self, text: bytes, statement: StatementFacts) -> str:
         name = statement.name
@@ -292,11 +301,16 @@ class Roaming:
     def _set(self, text: bytes, statement: StatementFacts) -> str:
         if len(self.begun) >= _BEGUN_MAX or not repeatable_set(statement):
             return ""
+        if not {one.name for one in statement.settings}.isdisjoint(self._reported_names()):
+            return ""
         self._heed_settings(statement)
         self._demands.heed_path(statement)
         self.begun.append(text)
         self._sets = True
         return "SET"
+
+    def _reported_names(self) -> Iterator[str]:
+        return (name.decode().lower() for name in self._reported)
 
     def _heed_settings(self, statement: StatementFacts) -> None:
         """SET LOCAL gateway.owner and its like hold for the rest of the transaction."""
@@ -330,6 +344,7 @@ class Roaming:
         self.owner = target.owner
         self.inside = self.keys
         self.soft = True
+        self._front, self.front_sets = len(self.begun), self._sets
         for ask in asks:
             self._note(ask)
 
@@ -343,6 +358,12 @@ class Roaming:
         """The server is given up, and the client has not noticed any of it."""
         self.bound = None
         self.local = bool(self.begun)
+
+    def unsent(self) -> None:
+        """The server is given up before it was sent anything that it was linked for."""
+        self._cut(self._front)
+        self._sets = self.front_sets
+        self.unlinked()
 
     def check(self, ask: Ask) -> Objection | None:
         """What stands against sending a statement to the server that is linked; None: nothing.

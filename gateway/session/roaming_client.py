@@ -48,7 +48,12 @@ class RoamingSession(ScatteringSession):
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._roaming = Roaming(
-            context, guest.login, guest.asked, self.holdings, self._reader.prepared
+            context,
+            guest.login,
+            guest.asked,
+            self.holdings,
+            self._reader.prepared,
+            self.parameters,
         )
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate
@@ -165,7 +170,11 @@ class RoamingSession(ScatteringSession):
 
     def _take_back(self) -> None:
         super()._take_back()
-        self._roaming.unlinked()
+        self._roaming.unsent()
+
+    def _renew(self) -> None:
+        self._roaming.unsent()
+        super()._renew()
 
     def _guard_read(self) -> None:
         """Its gate is there always."""
@@ -179,9 +188,9 @@ class RoamingSession(ScatteringSession):
         roaming.local = False
         facts = self._context.facts.facts
         before = [outbound.preamble]
-        before += [outbound.heed(server, facts(text)) for text in roaming.begun]
-        before.append(server.prepare_ask(roaming.begun_sql, self._begun(server)))
-        if roaming.begins_with_settings:
+        before += [outbound.heed(server, facts(text)) for text in roaming.front]
+        before.append(server.prepare_ask(roaming.front_sql, self._begun(server)))
+        if roaming.front_sets:
             self._input_held = True
             outbound.preamble = b""
             server.write(b"".join(before))

@@ -48,7 +48,36 @@ _SKIPPED: dict[str, tuple[Part, ...]] = {
     "many of both": (query("SELECT 1"), parse("", "SELECT 2")) * 30,
 }
 
+_TOKYO = "SET TimeZone = 'Asia/Tokyo'"
+
 DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
+    "SET of what is reported, in a transaction": (
+        (A, say("BEGIN")),
+        (A, say(_TOKYO)),
+        (A, say("COMMIT")),
+    ),
+    "the same by Parse": ((A, say("BEGIN")), (A, say(*run(_TOKYO), SYNC)), (A, say("COMMIT"))),
+    "SAVEPOINT by Parse, released twice": (
+        (A, say("BEGIN")),
+        (A, say(*run("SAVEPOINT a"), SYNC)),
+        (A, say("RELEASE a")),
+        (A, say("RELEASE a")),
+        (A, say("ROLLBACK")),
+    ),
+    "a mode with the first draw, on a server that others drew on": (
+        (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+        (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+        (A, say("BEGIN")),
+        (A, say("BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO item VALUES (7, 'seven')")),
+        (A, say("COMMIT")),
+    ),
+    "LOAD in a transaction": (
+        (A, say("SELECT 1")),
+        (A, say("BEGIN")),
+        (A, say("LOAD 'plpgsql'")),
+        (A, say("SELECT 1")),
+        (A, say("COMMIT")),
+    ),
     **{
         f"skipped {what}, unnamed of {whose}": _unnamed_after(_NOTHING, *parts, of=client)
         for what, parts in _SKIPPED.items()
