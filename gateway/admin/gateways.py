@@ -180,7 +180,6 @@ class Gateways:
         pauses = self._context.pauses
         async with self._one_at_a_time:
             try:
-                await self._send_late()
                 while True:
                     self._look()
                     posted = await self._board.exchange(self._me, pauses.heard, self._told)
@@ -190,6 +189,7 @@ class Gateways:
                 self._without_a_board(error)
             else:
                 self._no_board = False
+                await self._send_late_or_never()
             pauses.known = True
 
     def _without_a_board(self, error: NotProvisioned) -> None:
@@ -249,8 +249,16 @@ class Gateways:
             later.append(instruction)
         self._unsent = later[-_UNSENT_MAX:]
 
+    async def _send_late_or_never(self) -> None:
+        """The meta database answers: what it does not take now it never will."""
+        try:
+            await self._send_late()
+        except DirectoryUnavailable as error:
+            late = self._unsent.pop(0)
+            _log.warning("others are not told of %s %s: %s", late.deed, late.scope, error)
+
     async def _send_late(self) -> None:
-        """What was ended while the meta database was down."""
+        """What was ended while the meta database was down. Raises DirectoryUnavailable."""
         while self._unsent:
             await self._write(self._unsent[0])
             del self._unsent[0]

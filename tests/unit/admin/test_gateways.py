@@ -159,3 +159,19 @@ async def test_who_has_a_successor_is_not_waited_for() -> None:
     board.workers_seen = [dead, alive, gone]
     assert await gateways.others() == [alive, gone]
     await gateways.close()
+
+
+async def test_an_end_that_can_not_be_written_down_does_not_stand_in_the_way() -> None:
+    class Picky(FakeBoard):
+        async def give(self, order: Order, ends: str | None, *, all_of_them: bool = False) -> int:
+            raise DirectoryUnavailable("no such letter")
+
+    board = Picky()
+    gateways, context = await begun(board)
+    with pytest.raises(DirectoryUnavailable):
+        await gateways.give(Instruction(Deed.RESUME, Scope(Kind.OWNER, "Жанна")))
+    board.put(1, Deed.PAUSE)
+    for _ in range(2):
+        await rung(gateways, board)
+    assert LAW in context.pauses.standing.pauses
+    await gateways.close()
