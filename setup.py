@@ -25,6 +25,7 @@ HOT = (
     "router/identity",
     "router/topology",
     "router/statement",
+    "router/literals",
     "router/sqlparse",
     "router/facts",
     "router/tables",
@@ -52,7 +53,7 @@ HOT = (
 )
 """What runs for every message or transaction. docs/performance.md says what it gains."""
 
-IN_C = ("net/calls",)
+IN_C = ("net/calls", "protocol/octets")
 """What the interpreter does by modules of Python's own, and compiled code by the C library."""
 
 LINUX_ONLY = ("net/sockets", "net/calls")

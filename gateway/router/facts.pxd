@@ -3,6 +3,16 @@
 cimport cython
 
 from gateway.router.recent cimport Recent
+from gateway.router.sqlparse cimport Scanned, scan
+from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
+
+cdef Py_ssize_t _TEXT_BYTES_MAX, _SLOTS
+
+@cython.final
+cdef class _Template:
+    cdef tuple _slots
+    cdef readonly _Facts facts
+    cpdef _Facts fill(self, Scanned scanned)
 
 cdef class FactsCache:
     cdef object __weakref__
@@ -18,6 +28,8 @@ cdef class FactsCache:
     cdef public Py_ssize_t too_long
     cdef public Py_ssize_t unparsable
     cpdef facts(self, bytes text)
+    @cython.locals(scanned=Scanned, template=_Template, facts=_Facts)
     cdef _look(self, bytes text)
+    cdef _Facts _filled(self, _Template template, Scanned scanned)
     @cython.locals(slot=cython.Py_ssize_t)
     cdef bint _is_new(self, digest) except -1

@@ -16,7 +16,9 @@ from typing import Final
 from gateway.router import sqlparse
 from gateway.router.commands import extract
 from gateway.router.keys import TenantColumns
+from gateway.router.literals import STRING
 from gateway.router.recent import Recent
+from gateway.router.sqlparse import TEXT_BYTES_MAX, scan
 from gateway.router.statement import (
     OPAQUE,
     UNKNOWN_FACTS,
@@ -69,6 +71,9 @@ ENTRY_BYTES: Final = 300
 _SEEN_SLOTS: Final = 4_096
 """About how many texts of known skeletons may come in between, for one to be seen as coming again.
 """
+
+# As C integers.
+_TEXT_BYTES_MAX, _SLOTS = TEXT_BYTES_MAX, _SEEN_SLOTS
 
 _WITH_TEMPLATE: Final = frozenset((Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.MERGE))
 
@@ -151,7 +156,7 @@ def _read_constant(scanned: sqlparse.Scanned, mark: int) -> Const:
     """A plain literal: ``'text'`` or decimal digits. All others are left to the parser."""
     start, end, kind = scanned.marks[mark]
     raw = scanned.text[start:end]
-    if kind == sqlparse.STRING:
+    if kind == STRING:
         if raw[:1] != b"'" or b"'" in (inside := raw[1:-1]):
             raise ValueError("a literal with quotes or escapes")
         return Const(inside.decode(), start)
@@ -246,7 +251,7 @@ class FactsCache:
         return facts
 
     def _look(self, text: bytes) -> Facts:
-        if len(text) > sqlparse.TEXT_BYTES_MAX:
+        if len(text) > _TEXT_BYTES_MAX:
             self.too_long += 1
             return UNKNOWN_FACTS
         digest = hash(text)  # keyed, 64 bits; a collision makes a text unknown, which is safe
@@ -254,7 +259,7 @@ class FactsCache:
             self.unparsable += 1
             return UNKNOWN_FACTS
         try:
-            scanned = sqlparse.scan(text)
+            scanned = scan(text)
             template = self._by_skeleton.get(scanned.skeleton) if scanned.marks else None
             facts = self._filled(template, scanned) if template is not None else None
             if facts is not None and self._is_new(digest):
@@ -282,7 +287,7 @@ class FactsCache:
 
     def _is_new(self, digest: int) -> bool:
         """Whether a text has not come lately, by its hash."""
-        slot = digest % _SEEN_SLOTS
+        slot = digest % _SLOTS
         if self._seen[slot] == digest:
             return False
         self._seen[slot] = digest

@@ -7,12 +7,13 @@ from importlib import import_module
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.router import sqlparse
 from gateway.router.facts import UNKNOWN_FACTS, Const, Effect, Name
 from gateway.router.hints import hint
+from gateway.router.literals import constants_of
 from gateway.router.sqltree import names
 from tests.unit.router.corpus import CASES, Case, new_cache
 from tests.unit.router.describe import describe
@@ -357,6 +358,27 @@ def test_marks_are_the_constants_and_comments_that_the_scanner_found(words: list
         if token.token in wanted
     ]
     assert sqlparse._tokens(scanned_answer) == [(t.start, t.end) for t in answer.tokens]
+
+
+PLAIN = st.sampled_from(
+    [*"aZ_1$. x\"'é-+/*(),;=&\n", "'a'", "'a''b'", "E'", "12345678", "1234567890", "4294967296"]
+)
+
+
+@given(st.lists(PLAIN, max_size=10).map("".join))
+@settings(max_examples=2_000)
+@example("SELECT 'a' 'b'")
+@example("SELECT 'a'\n'b'")
+@example('SELECT a$1, $1, t."x", -7, \'é\' FROM "1" WHERE x=3')
+def test_constants_of_plain_texts_are_those_that_the_scanner_finds(text: str) -> None:
+    found = constants_of(text.encode())
+    if found is not None:
+        assert found == sqlparse._marks(sqlparse._answer_of(text.encode()))
+
+
+def test_most_texts_of_the_simple_protocol_are_plain() -> None:
+    text = b"UPDATE \"Lead\" SET name = 'Ann', n = 12345678901 WHERE \"userId\" = 'u1' AND id=-7;"
+    assert [kind for _, _, kind in constants_of(text) or ()] == [b"\x85", b"\x84", b"\x85", b"\x8a"]
 
 
 def test_token_numbers_are_those_of_this_libpg_query() -> None:

@@ -1,0 +1,6 @@
+# C declarations of octets.pyx, for the modules that call it.
+
+cpdef bint holds(bytes data, bytes part) except -1
+cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end)
+cpdef Py_ssize_t string_end(bytes data, Py_ssize_t pos) except -2
+cpdef bytes with_name(bytes message, Py_ssize_t length, Py_ssize_t start, Py_ssize_t end, bytes name)

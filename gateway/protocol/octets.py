@@ -1,0 +1,34 @@
+"""Looking into bytes and cutting them, as the hot path does for every message.
+
+Beside it stands the same in C (octets.pyx), which is what is imported where it is compiled. There,
+what looks harmless in Python is dear: ``b"--" in text`` first makes an error of a type, unseen.
+"""
+
+from __future__ import annotations
+
+_LENGTH_BYTES = 4
+
+
+def holds(data: bytes, part: bytes) -> bool:
+    """Whether ``part``, which is not empty, stands somewhere in ``data``."""
+    return data.find(part) >= 0
+
+
+def cut(data: bytes, start: int, end: int) -> bytes:
+    """``data[start:end]``, with both inside of it and in order."""
+    return data[start:end]
+
+
+def string_end(data: bytes, pos: int) -> int:
+    """Where the NUL stands that ends the string at ``pos``; -1 if none does."""
+    return data.find(b"\0", pos)
+
+
+def with_name(message: bytes, length: int, start: int, end: int, name: bytes) -> bytes:
+    """A message with ``name`` in place of ``message[start:end]``.
+
+    ``length`` is what it measures in whole, tag included; the end of it may still be missing.
+    """
+    size = length - 1 + len(name) - (end - start)
+    told = size.to_bytes(_LENGTH_BYTES, "big")
+    return message[:1] + told + message[1 + _LENGTH_BYTES : start] + name + message[end:]
