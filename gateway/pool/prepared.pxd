@@ -7,7 +7,7 @@ cdef class Statement:
     cdef dict __dict__  # for what is not declared here
     cdef object __weakref__
     cdef public bytes body
-    cdef public object described
+    cdef public dict described
     cdef public object executes
     cdef public object facts
     cdef public bint lists_prepared

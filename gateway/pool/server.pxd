@@ -4,13 +4,14 @@ cimport cython
 
 from gateway.pool.prepared cimport Prepared, Unnamed
 from gateway.protocol.framing cimport message_size, walk
+from gateway.protocol.octets cimport cut
 from gateway.protocol.replies cimport Expected, Replies
 
-cdef int _A, _D, _E, _N, _S, _Z, _IDLE, _DESCRIBE
+cdef int _A, _C, _D, _E, _N, _S, _Z, _IDLE, _DESCRIBE
 cdef Py_ssize_t _HEADER_BYTES, _READY_BYTES, _WHOLE_MAX_BYTES
 cdef bytes _ANSWERS, _STOPS, _STALE
 cdef tuple _OBSERVERS
-cdef object _FORGET_STAMP, _FORGET_SEQUENCES, _FORGET_PREPARED
+cdef frozenset _FORGET
 
 cdef class LinkedClient:
     cpdef forward(self, bytes data)
@@ -79,6 +80,8 @@ cdef class ServerConnection:
     cpdef _forward(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(kind=cython.int)
     cpdef _observe(self, int tag, bytes data, Py_ssize_t pos, Py_ssize_t following)
+    cpdef _on_ready(self, int tag, bytes body)
+    cpdef _on_command_end(self, int tag, bytes body)
     cdef bint _is_described(self) except -1
     cdef bint _is_clients_error(self, Expected head, int tag) except -1
     cpdef _ready(self)

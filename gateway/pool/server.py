@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, ProtocolViolation, QueryCanceled, Serve
 from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
+from gateway.protocol.octets import cut
 from gateway.protocol.replies import Expected, Replies
 
 IDLE = ord("I")
@@ -515,8 +516,7 @@ class ServerConnection:
             return
         if self.client is not None:
             self.spoke = True
-            whole = start == 0 and end == len(data)
-            self.client.forward(data if whole else data[start:end])
+            self.client.forward(cut(data, start, end))
 
     def _turn_over(self) -> None:
         """The linked client has its answer; others are in line."""
@@ -547,7 +547,11 @@ class ServerConnection:
     def _observe(self, tag: int, data: bytes, pos: int, following: int) -> None:
         """Book a message that changes what is owed or known."""
         kind = _ANSWERS[tag]
-        if kind and (kind != _DESCRIBE or not self._is_described()):
+        if tag == _Z:
+            self._on_ready(tag, cut(data, pos + _HEADER_BYTES, following))
+        elif tag == _C:
+            self._on_command_end(tag, cut(data, pos + _HEADER_BYTES, following))
+        elif kind and (kind != _DESCRIBE or not self._is_described()):
             self.replies.on_reply(kind)
         else:
             _OBSERVERS[tag](self, tag, data[pos + _HEADER_BYTES : following])
@@ -588,6 +592,11 @@ class ServerConnection:
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
         self.last_command = body
+        if body in _FORGET:
+            self._forget(body)
+
+    def _forget(self, body: bytes) -> None:
+        """A command has ended that takes away what the session has had, by its tag."""
         if body in _FORGET_STAMP:
             self.stamp = None
         if body in _FORGET_SEQUENCES:
@@ -651,7 +660,7 @@ def _quoted(text: str) -> str:
 
 
 # As C integers, for the hot methods.
-_A, _D, _E, _N, _S, _Z = b"ADENSZ"
+_A, _C, _D, _E, _N, _S, _Z = b"ACDENSZ"
 _IDLE, _HEADER_BYTES, _DESCRIBE = IDLE, HEADER_BYTES, replies.DESCRIBE
 
 STEP = NAME_PREFIX + b"step\0"
@@ -689,6 +698,8 @@ _FORGET_SEQUENCES = frozenset([b"DISCARD ALL\0", b"DISCARD SEQUENCES\0"])
 
 _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""
+
+_FORGET = _FORGET_STAMP | _FORGET_SEQUENCES | _FORGET_PREPARED
 
 _KINDS = {
     b"1": replies.PARSE,

@@ -2,6 +2,9 @@
 
 cimport cython
 
+cdef unsigned int _LENGTH_MIN, _LENGTH_MAX
+cdef Py_ssize_t _HEADER_BYTES
+
 @cython.locals(length=cython.uint)
 cpdef Py_ssize_t message_size(bytes data, Py_ssize_t pos) except -1
 

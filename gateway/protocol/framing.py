@@ -10,9 +10,13 @@ from gateway.errors import ProtocolViolation
 
 HEADER_BYTES = 5
 """Tag and length."""
+_HEADER_BYTES = HEADER_BYTES  # as a C integer
 
 LENGTH_MAX = 0x3FFFFFFF + 4
 """The longest message PostgreSQL can make: MaxAllocSize of content, and the length itself."""
+
+
+_LENGTH_MIN, _LENGTH_MAX = 4, LENGTH_MAX  # as C integers
 
 
 def message_size(data: bytes, pos: int) -> int:
@@ -21,7 +25,7 @@ def message_size(data: bytes, pos: int) -> int:
     Raises ProtocolViolation for a length no peer may send.
     """
     length = (data[pos + 1] << 24) | (data[pos + 2] << 16) | (data[pos + 3] << 8) | data[pos + 4]
-    if length < 4 or length > LENGTH_MAX:
+    if length < _LENGTH_MIN or length > _LENGTH_MAX:
         raise ProtocolViolation(
             f"invalid message length {length} for message type 0x{data[pos]:02x}"
         )
@@ -34,7 +38,7 @@ def walk(data: bytes, pos: int, end: int, stops: bytes) -> int:
     Returns where the first message begins that is a stop or not completely inside ``data``
     (``end`` when there is none).
     """
-    while end - pos >= HEADER_BYTES:
+    while end - pos >= _HEADER_BYTES:
         if stops[data[pos]]:
             return pos
         size = message_size(data, pos)

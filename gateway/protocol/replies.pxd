@@ -31,6 +31,7 @@ cdef class Replies:
     cdef public bint synthetic_due
 
     cpdef bint is_idle(self)
+    cpdef bint swallows_sync(self) except -1
     cpdef expect(self, Expected entry)
     @cython.locals(awaited=cython.int)
     cpdef on_reply(self, int kind)

@@ -173,7 +173,6 @@ class Replies:
             return
         self._queue.append(Expected(SYNTHETIC, on_failed=callback, on_turn=callback))
 
-    @property
     def swallows_sync(self) -> bool:
         """The server reads copy data, and has been sent nothing that ends it."""
         return self.copy_in and len(self._owed()) == 1

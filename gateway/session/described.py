@@ -36,10 +36,8 @@ _PARAMETERS = ord("t")
 _BEFORE_TYPE, _TYPE, _SIZE, _MODIFIER, _FORMAT = 6, 4, 2, 4, 2
 
 
-def describe_of(server: ServerConnection, statement: Statement | None) -> Expected:
-    """What to expect of a client's Describe; the first answer about a statement is kept."""
-    if statement is None or server.schema in statement.described:
-        return replies.CLIENT_DESCRIBE
+def keeping(server: ServerConnection, statement: Statement) -> Expected:
+    """What to expect of a client's Describe whose answer is to be kept."""
     schema, now = server.schema, server.schema.changes
 
     def on_message(tag: int, body: bytes) -> None:

@@ -4,11 +4,19 @@ cimport cython
 
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.framing cimport message_size
+from gateway.protocol.octets cimport cut, holds
+from gateway.protocol.replies cimport Expected
+from gateway.router.facts cimport FactsCache
+from gateway.router.statement cimport Facts as _Facts
 from gateway.session.holdings cimport Holdings
+from gateway.session.listens cimport Listens
 from gateway.session.translate cimport Translator
 
 cdef Py_ssize_t _HEADER_BYTES, _SHORT_BYTES
-cdef int _COPY_DATA
+cdef int _COPY_DATA, _BIND, _DESCRIBE, _EXECUTE, _PARSE, _QUERY, _SYNC
+cdef bytes _LISTS_PREPARED
+cdef object _NO_EFFECT
+cdef Expected _EXPECT_EXECUTE, _EXPECT_SYNC
 cdef tuple _HANDLERS
 
 @cython.final
@@ -16,9 +24,9 @@ cdef class Outbound:
     cdef dict __dict__  # for what is not declared here
     cdef public bint _await_executes
     cdef public int _draws_alone
-    cdef public object _facts
+    cdef public FactsCache _facts
     cdef public Holdings _holdings
-    cdef public object _listens
+    cdef public Listens _listens
     cdef public object _number
     cdef public object _on_answer
     cdef public object _on_facts
@@ -46,4 +54,14 @@ cdef class Outbound:
     )
     cpdef bytes book(self, ServerConnection server, bytes data)
     cpdef all_answered(self)
+    cdef bytes _booked(self, ServerConnection server, int tag, bytes message, Py_ssize_t size)
+    @cython.locals(facts=_Facts)
+    cpdef bytes _query(self, ServerConnection server, bytes message, Py_ssize_t size)
+    cpdef bytes _parse(self, ServerConnection server, bytes message, Py_ssize_t size)
+    cpdef bytes _bind(self, ServerConnection server, bytes message, Py_ssize_t size)
+    cpdef bytes _describe(self, ServerConnection server, bytes message, Py_ssize_t size)
+    cpdef bytes _execute(self, ServerConnection server, bytes message, Py_ssize_t size)
+    cpdef bytes _sync(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef _facts_of(self, ServerConnection server, bytes text)
+    @cython.locals(stamp=bytes, before=bytes, quiet=cython.bint)
+    cdef bytes _heeded(self, ServerConnection server, _Facts facts)

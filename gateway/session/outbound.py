@@ -13,6 +13,7 @@ from gateway.pool.prepared import LISTS_PREPARED, executed
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
+from gateway.protocol.octets import cut, holds
 from gateway.protocol.replies import Expected
 from gateway.router.facts import (
     UNKNOWN_FACTS,
@@ -34,6 +35,10 @@ WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
 
 _HEADER_BYTES = HEADER_BYTES  # as a C integer
+_NO_EFFECT = Effect.NONE
+_LISTS_PREPARED = LISTS_PREPARED
+_EXPECT_EXECUTE, _EXPECT_SYNC = replies.CLIENT_EXECUTE, replies.CLIENT_SYNC
+_BIND, _DESCRIBE, _EXECUTE, _PARSE, _QUERY, _SYNC = b"BDEPQS"
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _FORGETTING = Effect.DISCARD | Effect.SQL_DEALLOCATE
 _ALL = (None, "ALL")
@@ -159,29 +164,32 @@ class Outbound:
         pos = min(self.skip, end)
         self.skip -= pos
         while end - pos >= _HEADER_BYTES and not self.waiting:
-            handler = _HANDLERS[data[pos]]
-            if handler is None:
+            if _HANDLERS[data[pos]] is None:
                 raise unknown_message(data[pos])
             size = message_size(data, pos)
             following = min(pos + size, end)
             if following < pos + size and end - pos < WHOLE_MAX_BYTES and data[pos] != _COPY_DATA:
                 break
             try:
-                instead = handler(self, server, data[pos:following], size)
+                instead = self._booked(server, data[pos], cut(data, pos, following), size)
             except InDoubt as doubt:
                 changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos
                 self._wait(server)
                 continue
             if instead is not None:
-                changed += (data[done:pos], instead)
+                if done < pos:
+                    changed.append(cut(data, done, pos))
+                changed.append(instead)
                 done = following
             self.skip = pos + size - following
             pos = following
         self.rest = data[pos:] if pos < end else b""
         self.preamble = b""
         if changed:
-            return b"".join((*changed, data[done:pos]))
+            if done < pos:
+                changed.append(cut(data, done, pos))
+            return b"".join(changed)
         return data if pos == end else data[:pos]
 
     def all_answered(self) -> None:
@@ -201,18 +209,38 @@ class Outbound:
 
     # --- one message each: what to send in its place, None for itself ---
 
+    def _booked(
+        self, server: ServerConnection, tag: int, message: bytes, size: int
+    ) -> bytes | None:
+        """One message; those that make up most transactions are reached without the table."""
+        if tag == _BIND:
+            return self._bind(server, message, size)
+        if tag == _EXECUTE:
+            return self._execute(server, message, size)
+        if tag == _SYNC:
+            return self._sync(server, message, size)
+        if tag == _DESCRIBE:
+            return self._describe(server, message, size)
+        if tag == _QUERY:
+            return self._query(server, message, size)
+        if tag == _PARSE:
+            return self._parse(server, message, size)
+        handler = _HANDLERS[tag]
+        assert handler is not None
+        return handler(self, server, message, size)
+
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        text = message[_HEADER_BYTES:-1]
+        text = cut(message, _HEADER_BYTES, max(_HEADER_BYTES, len(message) - 1))
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
         self.last_statement = text if size < _SHORT_BYTES else text[:_SHORT_BYTES]
-        if self.guard is not None and (facts.keyed or b"*/" in text or b"--" in text):
+        if self.guard is not None and (facts.keyed or holds(text, b"*/") or holds(text, b"--")):
             error = self.guard.of_text(facts, text)
             if error is not None:
                 server.replies.expect(self.translator.query(server))
                 return messages.query(raise_sql(error))
-        if not facts.effects:
-            before = self.heed(server, facts)
-            if LISTS_PREPARED in text:
+        if facts.effects is _NO_EFFECT:
+            before = self._heeded(server, facts)
+            if holds(text, _LISTS_PREPARED):
                 before += self.translator.close_others(server)
             server.replies.expect(self.translator.query(server))
             return before + message if before else None
@@ -226,7 +254,7 @@ class Outbound:
             self.translator.settled(server, facts)
         if server.replies.head is not None and self._restores(facts):
             raise InDoubt
-        before = self.heed(server, facts)
+        before = self._heeded(server, facts)
         if LISTS_PREPARED in text:
             before += self.translator.close_others(server)
         if self._restore and not server.replies.skipping and _may_reset(server, facts):
@@ -255,20 +283,24 @@ class Outbound:
 
     def _facts_of(self, server: ServerConnection, text: bytes) -> Facts:
         """What a text is; unknown where a backslash means other than the scanner assumes."""
-        if b"\\" in text and reads_backslashes(server.parameters):
+        if holds(text, b"\\") and reads_backslashes(server.parameters):
             return UNKNOWN_FACTS
         return self._facts.facts(text)
 
     def heed(self, server: ServerConnection, facts: Facts) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
+        return self._heeded(server, facts)
+
+    def _heeded(self, server: ServerConnection, facts: Facts) -> bytes:
         stamp = before = b""
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
-        self._restore = self._restores(facts)
+        quiet = facts.effects is _NO_EFFECT
+        self._restore = () if quiet else self._restores(facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
             server.schema.changes += 1
-        if facts.effects or self._holdings.reads_sequences:
+        if not quiet or self._holdings.reads_sequences:
             if self.renewable and needs_new_process(facts) and self._nothing_sent(server):
                 raise NewProcessNeeded
             self._on_facts(facts)
@@ -351,9 +383,11 @@ class Outbound:
 
     def _execute(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True
-        server.replies.expect(replies.CLIENT_EXECUTE)
-        then = steps(server, self._restore)
-        self._restore = ()
+        server.replies.expect(_EXPECT_EXECUTE)
+        then = b""
+        if self._restore:
+            then = steps(server, self._restore)
+            self._restore = ()
         if not self._await_executes:
             return message + then if then else None
         self._wait(server)
@@ -364,11 +398,11 @@ class Outbound:
         return self.translator.close(server, message)
 
     def _sync(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
-        if server.replies.swallows_sync:
+        if server.replies.swallows_sync():
             return b""  # the server would ignore it, unless its copy had just failed
         self.sync_due = False
         server.prepared.sync_sent()
-        server.replies.expect(replies.CLIENT_SYNC)
+        server.replies.expect(_EXPECT_SYNC)
         return None
 
     def _copy_end(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:

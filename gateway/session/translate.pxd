@@ -4,11 +4,12 @@ cimport cython
 
 from gateway.pool.prepared cimport Prepared, Statement, Unnamed
 from gateway.pool.server cimport ServerConnection
+from gateway.protocol.octets cimport cut, string_end, with_name
 from gateway.protocol.replies cimport Expected, Replies
 
 cdef Py_ssize_t _HEADER_BYTES, _DESCRIBE_UNNAMED_BYTES
 cdef int _FAILED
-cdef Expected _STALE_BIND, _STALE_DESCRIBE
+cdef Expected _ALONE, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
 
 @cython.final
 cdef class Translator:
@@ -26,9 +27,17 @@ cdef class Translator:
     cpdef all_answered(self)
     cpdef Expected query(self, ServerConnection server)
     @cython.locals(
-        statement=Statement, size=cython.Py_ssize_t, at=cython.Py_ssize_t, following=cython.Py_ssize_t
+        statement=Statement,
+        at=cython.Py_ssize_t,
+        end=cython.Py_ssize_t,
+        name=bytes,
+        before=bytes,
+        real=bytes,
     )
-    cpdef bind(self, ServerConnection server, bytes message, length)
+    cpdef bytes bind(self, ServerConnection server, bytes message, Py_ssize_t length)
+    @cython.locals(before=bytes)
+    cdef bytes _heed_use(self, ServerConnection server, Statement statement)
+    cdef Expected _describe_of(self, ServerConnection server, Statement statement)
     @cython.locals(statement=Statement)
     cpdef _resolve(self, ServerConnection server, bytes name)
     cpdef Expected _bind_of(self, bytes name, bytes real)

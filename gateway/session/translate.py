@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, ProtocolViolation
 from gateway.pool.prepared import (
     IN_DOUBT,
     NAME_PREFIX,
@@ -25,9 +25,10 @@ from gateway.pool.prepared import (
 from gateway.pool.server import STEP, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
+from gateway.protocol.octets import cut, string_end, with_name
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect, Facts, StatementFacts, Verb
-from gateway.session.described import STALE, STALE_ERROR, describe_anew, describe_of
+from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
 from gateway.session.sql_execute import calling
 
 _HEADER_BYTES = HEADER_BYTES  # as a C integer
@@ -37,6 +38,7 @@ _ERROR = ord("E")
 _EXECUTIONS_MAX = 100
 _DESCRIBE_UNNAMED_BYTES = _HEADER_BYTES + 2
 _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
+_ALONE, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_DESCRIBE
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
 
 
@@ -175,17 +177,17 @@ class Translator:
 
     def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
         """A statement is parsed, bound or described: what must be sent before, booked."""
-        before = self._heed(server, statement.facts)
+        before: bytes = self._heed(server, statement.facts)
         return before + self.close_others(server) if statement.lists_prepared else before
 
     # --- the client's messages ---
 
     def query(self, server: ServerConnection) -> Expected:
         """A simple Query does away with the unnamed statement; what to expect of it."""
-        if server.replies.idle:
+        if server.replies.is_idle():
             self._unnamed.become(None)
             server.unnamed.become(None)
-            return replies.CLIENT_QUERY
+            return _ALONE
         return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
 
     def answered_query(self) -> None:
@@ -309,8 +311,11 @@ class Translator:
 
     def bind(self, server: ServerConnection, message: bytes, length: int) -> bytes | None:
         """Bind; ``message`` may be cut off behind the names, ``length`` is its full size."""
-        _, at = messages.read_cstring(message, _HEADER_BYTES)
-        name, following = messages.read_cstring(message, at)
+        at = string_end(message, _HEADER_BYTES) + 1
+        end = string_end(message, at) if at > 0 else -1
+        if end < 0:
+            raise ProtocolViolation("a string in a Bind is not terminated")
+        name = cut(message, at, end)
         before, real = self._resolve(server, name)
         statement = self._named.get(name) if name else self._unnamed.statement
         if at == _HEADER_BYTES + 1:
@@ -318,22 +323,27 @@ class Translator:
         server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(name, real))
         if real == name:
             return before + message if before else None
-        portal = message[_HEADER_BYTES:at]
-        rest = message[following:]
-        size = length - 1 + len(real) - len(name)
-        return b"%bB%b%b%b\0%b" % (before, size.to_bytes(4, "big"), portal, real, rest)
+        renamed = with_name(message, length, at, end, real)
+        return before + renamed if before else renamed
 
     def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Describe of a statement or a portal."""
         if message[_HEADER_BYTES : _HEADER_BYTES + 1] != b"S":
             bound = self._bound if len(message) == _DESCRIBE_UNNAMED_BYTES else None
-            server.replies.expect(describe_of(server, bound))
+            server.replies.expect(self._describe_of(server, bound))
             return None
         name, _ = messages.read_cstring(message, _HEADER_BYTES + 1)
         before, real = self._resolve(server, name)
         statement = self._named.get(name) if name else self._unnamed.statement
-        server.replies.expect(_STALE_DESCRIBE if real is STALE else describe_of(server, statement))
+        expected = _STALE_DESCRIBE if real is STALE else self._describe_of(server, statement)
+        server.replies.expect(expected)
         return before + messages.message(b"D", b"S" + real + b"\0")
+
+    def _describe_of(self, server: ServerConnection, statement: Statement | None) -> Expected:
+        """What to expect of a client's Describe; the first answer about a statement is kept."""
+        if statement is None or server.schema in statement.described:
+            return _DESCRIBED
+        return keeping(server, statement)
 
     def close(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Close of a statement or a portal; the server keeps a shared statement."""

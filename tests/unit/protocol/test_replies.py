@@ -313,9 +313,9 @@ def test_a_call_back_comes_when_copy_data_is_asked_for() -> None:
     queue.call_back(lambda: calls.append("copy"))
     play(queue, "< CopyInResponse")
     assert calls == ["copy"]
-    swallows = [queue.swallows_sync]
+    swallows = [queue.swallows_sync()]
     play(queue, "> CopyData CopyDone")
-    assert [*swallows, queue.swallows_sync] == [True, False]
+    assert [*swallows, queue.swallows_sync()] == [True, False]
     assert play(queue, "> Sync\n< CommandComplete Ready").idle
 
 
