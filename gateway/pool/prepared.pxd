@@ -7,6 +7,7 @@ cdef class Statement:
     cdef dict __dict__  # for what is not declared here
     cdef object __weakref__
     cdef public bytes body
+    cdef public bint deallocates
     cdef public dict described
     cdef public object executes
     cdef public object facts
@@ -28,6 +29,21 @@ cdef class Unnamed:
     cdef public Statement _settled
     cdef public list _changes
     cpdef become(self, Statement statement)
+    @cython.locals(change=Change)
+    cpdef Statement now(self)
+    cpdef change(self, Change change, bint alone)
+
+cdef class Statements:
+    cdef object __weakref__
+    cdef public object _facts
+    cdef public dict _shared
+    cdef public object _numbers
+    @cython.locals(key=tuple, statement=Statement)
+    cpdef Statement get(self, bytes body, tuple scope)
+
+cdef class Schema:
+    cdef public Py_ssize_t changes
+    cpdef tuple scope(self, tuple scope)
 
 @cython.final
 cdef class Prepared:

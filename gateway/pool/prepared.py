@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 from itertools import count
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from gateway.protocol import messages
-from gateway.router.facts import UNKNOWN_FACTS, Facts, FactsCache, Verb
+from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 
 NAME_PREFIX = b"__gateway_"
 """What every name that servers know begins with."""
@@ -56,6 +56,7 @@ class Statement:
     __slots__ = (
         "__weakref__",
         "body",
+        "deallocates",
         "described",
         "executes",
         "facts",
@@ -72,6 +73,7 @@ class Statement:
         self.facts = facts
         self.scope = scope
         self.executes = executed(facts)
+        self.deallocates = bool(facts.effects & Effect.SQL_DEALLOCATE)
         self.needs: Statement | None = None
         """What it executes by SQL, by the name that servers know that by."""
         self.stands_for: Statement | None = None
@@ -118,15 +120,19 @@ class Unnamed:
     @property
     def statement(self) -> Statement | None:
         """What it is unless a message under way fails; None when there is none, or IN_DOUBT."""
+        return self.now()
+
+    def now(self) -> Statement | None:
+        """The same, for the hot path: compiled, a property is looked up by name."""
         for change in reversed(self._changes):
             if not change.skipped:
                 return change.statement
         return self._settled
 
-    def change(self, change: Change, *, alone: bool) -> None:
+    def change(self, change: Change, alone: bool) -> None:
         """``change`` is being sent. ``alone``: no other is under way any more."""
         if alone:
-            self.become(self.statement)
+            self.become(self.now())
         elif len(self._changes) >= _CHANGES_MAX:
             self.become(IN_DOUBT)
         self._changes.append(change)
@@ -137,20 +143,35 @@ class Unnamed:
         self._changes.clear()
 
 
+_Key = tuple[bytes, Scope]
+
+
 class Statements:
     """All statements of a worker that a client or a server still knows."""
 
     def __init__(self, facts: FactsCache) -> None:
         self._facts = facts
-        self._shared: WeakValueDictionary[tuple[bytes, Scope], Statement] = WeakValueDictionary()
+        self._shared: dict[_Key, ref[Statement]] = {}
+        """As a WeakValueDictionary, whose look-ups are interpreted."""
         self._numbers = count(1)
 
     def get(self, body: bytes, scope: Scope) -> Statement:
         """The shared statement of a Parse message's body."""
-        statement = self._shared.get((body, scope))
-        if statement is None:
-            statement = self.private(body, scope)
-            self._shared[(body, scope)] = statement
+        key = (body, scope)
+        known = self._shared.get(key)
+        statement = None if known is None else known()
+        return self._keep(key) if statement is None else statement
+
+    def _keep(self, key: _Key) -> Statement:
+        """A new one, for as long as anybody has it."""
+        shared = self._shared
+
+        def gone(dead: ref[Statement]) -> None:
+            if shared.get(key) is dead:
+                del shared[key]
+
+        statement = self.private(*key)
+        shared[key] = ref(statement, gone)
         return statement
 
     def private(self, body: bytes, scope: Scope = ()) -> Statement:

@@ -2,7 +2,7 @@
 
 cimport cython
 
-from gateway.pool.prepared cimport Prepared, Unnamed
+from gateway.pool.prepared cimport Prepared, Schema, Unnamed
 from gateway.protocol.framing cimport message_size, walk
 from gateway.protocol.octets cimport cut
 from gateway.protocol.replies cimport Expected, Replies
@@ -46,7 +46,7 @@ cdef class ServerConnection:
     cdef public Prepared prepared
     cdef public bint ready_held
     cdef public Replies replies
-    cdef public object schema
+    cdef public Schema schema
     cdef public object secret
     cdef public object sequences_of
     cdef public object settings

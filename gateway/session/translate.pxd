@@ -2,7 +2,7 @@
 
 cimport cython
 
-from gateway.pool.prepared cimport Prepared, Statement, Unnamed
+from gateway.pool.prepared cimport Change, Prepared, Statement, Statements, Unnamed
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.octets cimport cut, string_end, with_name
 from gateway.protocol.replies cimport Expected, Replies
@@ -10,6 +10,11 @@ from gateway.protocol.replies cimport Expected, Replies
 cdef Py_ssize_t _HEADER_BYTES, _DESCRIBE_UNNAMED_BYTES
 cdef int _FAILED
 cdef Expected _ALONE, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
+
+@cython.final
+cdef class _Undo:
+    cdef Change _change
+    cdef Replies _replies
 
 @cython.final
 cdef class Translator:
@@ -21,7 +26,7 @@ cdef class Translator:
     cdef public object _heed
     cdef public object _maximum
     cdef public dict _named
-    cdef public object _shared
+    cdef public Statements _shared
     cdef public Unnamed _unnamed
     cdef public bint keyed
     cpdef all_answered(self)
@@ -39,9 +44,24 @@ cdef class Translator:
     cdef bytes _heed_use(self, ServerConnection server, Statement statement)
     cdef Expected _describe_of(self, ServerConnection server, Statement statement)
     @cython.locals(statement=Statement)
-    cpdef _resolve(self, ServerConnection server, bytes name)
+    cpdef tuple _resolve(self, ServerConnection server, bytes name)
     cpdef Expected _bind_of(self, bytes name, bytes real)
     @cython.locals(statement=Statement)
     cpdef describe(self, ServerConnection server, bytes message)
-    @cython.locals(statement=Statement, parsed=Statement, known=Statement)
-    cpdef parse(self, ServerConnection server, bytes message, scope)
+    @cython.locals(
+        statement=Statement,
+        parsed=Statement,
+        known=Statement,
+        end=cython.Py_ssize_t,
+        name=bytes,
+        body=bytes,
+        before=bytes,
+    )
+    cpdef bytes parse(self, ServerConnection server, bytes message, tuple scope)
+    cdef _parse_unnamed(self, ServerConnection server, Statement statement)
+    @cython.locals(change=Change)
+    cdef _replace_unnamed(self, ServerConnection server, Statement statement)
+    @cython.locals(statement=Statement)
+    cdef tuple _resolve_unnamed(self, ServerConnection server)
+
+cdef _change_unnamed(ServerConnection server, Change change)

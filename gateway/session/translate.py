@@ -26,7 +26,7 @@ from gateway.pool.server import STEP, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.octets import cut, string_end, with_name
-from gateway.protocol.replies import Expected
+from gateway.protocol.replies import Expected, Replies
 from gateway.router.facts import Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
 from gateway.session.sql_execute import calling
@@ -68,6 +68,19 @@ class InDoubt(Exception):
     def __init__(self, before: bytes = b"") -> None:
         super().__init__()
         self.before = before
+
+
+class _Undo:
+    """Called when a message fails that was to change an unnamed statement."""
+
+    __slots__ = ("_change", "_replies")
+
+    def __init__(self, change: Change, owed: Replies) -> None:
+        self._change = change
+        self._replies = owed
+
+    def __call__(self) -> None:
+        self._change.fail(skipped=self._replies.skipped)
 
 
 class Translator:
@@ -220,15 +233,18 @@ class Translator:
 
     def parse(self, server: ServerConnection, message: bytes, scope: Scope) -> bytes | None:
         """Parse. Raises InDoubt."""
-        name, following = messages.read_cstring(message, _HEADER_BYTES)
+        end = string_end(message, _HEADER_BYTES)
+        if end < 0:
+            raise ProtocolViolation("a string in a Parse is not terminated")
+        name, body = cut(message, _HEADER_BYTES, end), cut(message, end + 1, len(message))
         known = self._known(server, name) if name else None
-        statement = self._shared.get(message[following:], scope)
+        statement = self._shared.get(body, scope)
         self.keyed = self.keyed or statement.facts.keyed
-        if statement.facts.effects & Effect.SQL_DEALLOCATE:
+        if statement.deallocates:
             self.settled(server, statement.facts)
         before = self._heed_use(server, statement)
         parsed = statement
-        if statement.facts.effects & Effect.SQL_DEALLOCATE:
+        if statement.deallocates:
             parsed, needed = self._deallocating(server, statement)
             before += needed
         if statement.executes is not None:
@@ -240,7 +256,7 @@ class Translator:
                 return before + message if before else None
             return before + parsed.parse_message(b"")
         if known is not None:
-            return before + self._parse_again(server, known, name, message[following:])
+            return before + self._parse_again(server, known, name, body)
         if len(self._named) >= self._maximum:
             return before + self._one_too_many(server)
         return before + self._parse_named(server, name, parsed)
@@ -317,7 +333,7 @@ class Translator:
             raise ProtocolViolation("a string in a Bind is not terminated")
         name = cut(message, at, end)
         before, real = self._resolve(server, name)
-        statement = self._named.get(name) if name else self._unnamed.statement
+        statement = self._named.get(name) if name else self._unnamed.now()
         if at == _HEADER_BYTES + 1:
             self._bound = statement
         server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(name, real))
@@ -391,7 +407,7 @@ class Translator:
     ) -> Callable[[], None]:
         """A message is sent that makes this the unnamed statement; what to do if it fails."""
         change = Change(statement)
-        self._unnamed.change(change, alone=server.replies.head is None)
+        self._unnamed.change(change, server.replies.head is None)
         return _change_unnamed(server, change)
 
     def _parse_named(self, server: ServerConnection, name: bytes, statement: Statement) -> bytes:
@@ -483,22 +499,22 @@ class Translator:
         return known[1]
 
     def _resolve_unnamed(self, server: ServerConnection) -> tuple[bytes, bytes]:
-        statement = self._unnamed.statement
+        statement = self._unnamed.now()
         if statement is None or statement is IN_DOUBT:
-            if server.unnamed.statement is None:
+            if server.unnamed.now() is None:
                 return b"", b""
             undo = _change_unnamed(server, Change(None))
             server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
             return messages.message(b"C", b"S\0"), b""
         if statement.executes is not None:
             statement = self._executing(statement)
-        missing = server.unnamed.statement is not statement
+        missing = server.unnamed.now() is not statement
         if missing and self._outdated(server, statement):
             return b"", STALE
         before = self._heed_use(server, statement)
         if statement.needs is not None:
             before += self._needed(server, statement)
-        if server.unnamed.statement is statement:  # what was put in front may have dropped it
+        if server.unnamed.now() is statement:  # what was put in front may have dropped it
             return before, b""
         undo = _change_unnamed(server, Change(statement))
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
@@ -507,12 +523,8 @@ class Translator:
 
 def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:
     """A message that changes a server's unnamed statement is sent; what to do if it fails."""
-    server.unnamed.change(change, alone=server.replies.head is None)
-
-    def undo() -> None:
-        change.fail(skipped=server.replies.skipped)
-
-    return undo
+    server.unnamed.change(change, server.replies.head is None)
+    return _Undo(change, server.replies)
 
 
 def _by_sql(name: bytes, effect: Effect) -> Facts:
