@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from decimal import Decimal
 
@@ -196,3 +197,22 @@ async def test_statement_is_cancelled(client: Client) -> None:
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
     await all_at_once(script, [client])
+
+
+async def test_the_number_of_a_client_ends_nobody(clients: list[Client]) -> None:
+    """A driver takes it for the process id of its server; servers know no such process."""
+
+    def run() -> None:
+        with psycopg.connect(clients[0].dsn) as one, psycopg.connect(clients[1].dsn) as other:
+            other.execute("SELECT 1")
+            said: list[str | None] = []
+            one.add_notice_handler(lambda notice: said.append(notice.message_primary))
+            number = other.info.backend_pid
+            for function in ("pg_terminate_backend", "pg_cancel_backend"):
+                refused = one.execute(f"SELECT {function}(%s)".encode(), (number,)).fetchone()
+                assert refused == (False,)
+            assert len(said) == 2
+            assert all(text is not None and f"PID {number} is not" in text for text in said)
+            assert other.execute("SELECT 2").fetchone() == (2,)
+
+    await asyncio.to_thread(run)
