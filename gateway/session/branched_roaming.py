@@ -52,9 +52,8 @@ class BranchedRoaming(Roaming):
         asked: Asked,
         holdings: Holdings,
         prepared: Callable[[bytes], Facts | None],
-        reported: Iterable[bytes],
     ) -> None:
-        super().__init__(context, login, asked, holdings, prepared, reported)
+        super().__init__(context, login, asked, holdings, prepared)
         self.parked: tuple[Stay, ...] = ()
         """The branches besides the one that is linked."""
         self.wrote = False

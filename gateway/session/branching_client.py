@@ -66,12 +66,7 @@ class BranchingSession(RoamingSession):
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._way = BranchedRoaming(
-            context,
-            guest.login,
-            guest.asked,
-            self.holdings,
-            self._reader.prepared,
-            self.parameters,
+            context, guest.login, guest.asked, self.holdings, self._reader.prepared
         )
         self._roaming = self._way
         self._parked: list[Branch] = []

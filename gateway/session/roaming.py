@@ -8,7 +8,7 @@ answered before is then run in front of it, and the transaction stays there. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,11 +109,8 @@ class Roaming:
         asked: Asked,
         holdings: Holdings,
         prepared: Callable[[bytes], Facts | None],
-        reported: Iterable[bytes],
     ) -> None:
         self._context = context
-        self._reported = reported
-        """Settings of which a server tells the client when they change."""
         self._login = login
         self._startup = Said(asked.owner, asked.industry, asked.role, "gateway.owner at startup")
         self._holdings = holdings
@@ -299,9 +296,7 @@ class Roaming:
         return "RELEASE"
 
     def _set(self, text: bytes, statement: StatementFacts) -> str:
-        if len(self.begun) >= _BEGUN_MAX or not repeatable_set(statement):
-            return ""
-        if not {one.name for one in statement.settings}.isdisjoint(self._reported_names()):
+        if len(self.begun) >= _BEGUN_MAX or not self._will_be_taken(statement):
             return ""
         self._heed_settings(statement)
         self._demands.heed_path(statement)
@@ -309,8 +304,11 @@ class Roaming:
         self._sets = True
         return "SET"
 
-    def _reported_names(self) -> Iterator[str]:
-        return (name.decode().lower() for name in self._reported)
+    def _will_be_taken(self, statement: StatementFacts) -> bool:
+        """Whether any server does what it says, with nothing to tell the client but that."""
+        if not repeatable_set(statement) or (self._savepoints and not statement.settings):
+            return False
+        return all(change.name.startswith("gateway.") for change in statement.settings)
 
     def _heed_settings(self, statement: StatementFacts) -> None:
         """SET LOCAL gateway.owner and its like hold for the rest of the transaction."""

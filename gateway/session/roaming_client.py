@@ -48,12 +48,7 @@ class RoamingSession(ScatteringSession):
     def __init__(self, context: Context, transport: asyncio.Transport, guest: Guest) -> None:
         super().__init__(context, transport, guest)
         self._roaming = Roaming(
-            context,
-            guest.login,
-            guest.asked,
-            self.holdings,
-            self._reader.prepared,
-            self.parameters,
+            context, guest.login, guest.asked, self.holdings, self._reader.prepared
         )
         self._check_gate = Gate(self._reader, self._check)
         self._gate = self._check_gate

@@ -56,6 +56,16 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say(_TOKYO)),
         (A, say("COMMIT")),
     ),
+    "SETs that fail or warn, in a transaction": tuple(
+        (A, say(sql))
+        for wrong in ("SET no_such_setting = 1", "SET work_mem = 'much'", "SET LOCAL plpgsql.x = 1")
+        for sql in ("BEGIN", wrong, "SELECT 1", "ROLLBACK")
+    ),
+    "SET TRANSACTION behind a SAVEPOINT": tuple(
+        (A, say(sql))
+        for mode in ("ISOLATION LEVEL SERIALIZABLE", "READ ONLY", "DEFERRABLE")
+        for sql in ("BEGIN", "SAVEPOINT a", f"SET TRANSACTION {mode}", "SELECT 1", "ROLLBACK")
+    ),
     "the same by Parse": ((A, say("BEGIN")), (A, say(*run(_TOKYO), SYNC)), (A, say("COMMIT"))),
     "SAVEPOINT by Parse, released twice": (
         (A, say("BEGIN")),

@@ -97,7 +97,7 @@ def roaming(client: Client) -> Roaming:
     context = SimpleNamespace(
         settings=settings, tables=None, facts=client.facts, snapshot=client.snapshot
     )
-    return Roaming(cast(Context, context), WEB, Asked(), holdings(), client.reader.prepared, ())
+    return Roaming(cast(Context, context), WEB, Asked(), holdings(), client.reader.prepared)
 
 
 def test_what_was_said_before_and_behind_a_savepoint_is_known_there_too() -> None:
@@ -108,16 +108,13 @@ def test_what_was_said_before_and_behind_a_savepoint_is_known_there_too() -> Non
         "SET LOCAL gateway.owner = '7'",
         "SAVEPOINT s",
         "SET LOCAL gateway.owner = '8'",
-        "SET LOCAL search_path = apart",
     ):
         assert one.answer(client.reader.unit(query(text))) is not None, text
     other.unpack(sent(one.pack()))
     assert other.begun == one.begun
     assert other._said([]).owner == "8"
-    assert other._demands.keying().path == ("apart",)
     assert other.answer(client.reader.unit(query("ROLLBACK TO s"))) is not None
     assert other._said([]).owner == "7"
-    assert other._demands.keying().path == ("public",)
     assert other.begun == [b"BEGIN", b"SET LOCAL gateway.owner = '7'", b"SAVEPOINT s"]
     assert other.answer(client.reader.unit(query("RELEASE s"))) is not None
     other.end()
