@@ -10,14 +10,14 @@ const CLIENTS = 8;
 const OWNERS = 40;
 
 const adapter = new PrismaPg({ connectionString: process.env.DATABASE_URL, max: CLIENTS });
-const prisma = new PrismaClient({ adapter });
+const prisma = new PrismaClient({ adapter, transactionOptions: { maxWait: 60_000, timeout: 60_000 } });
 
 const MISSING = 2_147_483_647;
 const id = "asc";
 
 /** What an owner looks at. */
 const READS = {
-  session: (userId) => prisma.session.findFirst({ where: { userId }, include: { user: true } }),
+  session: (userId) => prisma.session.findFirst({ where: { userId }, include: { user: true }, orderBy: { id } }),
   by_relation: (userId) => prisma.lead.findMany({ where: { user: { id: userId } }, take: 2, orderBy: { id } }),
   deals: (userId) => prisma.lead.findMany({ where: { userId }, include: { deals: { orderBy: { id } } }, orderBy: { id } }),
   keyed_deals: (userId) =>

@@ -10,7 +10,7 @@ const { PrismaClient, Prisma } = generated;
 const CLIENTS = 8;
 
 const adapter = new PrismaPg({ connectionString: process.env.DATABASE_URL, max: CLIENTS });
-const prisma = new PrismaClient({ adapter });
+const prisma = new PrismaClient({ adapter, transactionOptions: { maxWait: 60_000, timeout: 60_000 } });
 const range = (count) => Array.from({ length: count }, (_, n) => n);
 const day = (n) => new Date(Date.UTC(1990, 0, 1 + n));
 
