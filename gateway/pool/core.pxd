@@ -5,6 +5,7 @@ from gateway.pool.fairness cimport FairQueue
 cdef class PoolCore:
     cdef public dict _busy
     cdef public dict _cleaning
+    cdef public dict _closing
     cdef public dict _idle
     cdef public Py_ssize_t _maximum
     cdef public Py_ssize_t _reserve
@@ -17,6 +18,8 @@ cdef class PoolCore:
     cdef public object queue_max
     cdef public bint retired
     cpdef Py_ssize_t over(self) except? -1
+    cpdef Py_ssize_t counted(self) except? -1
+    cpdef bint full(self) except -1
     cpdef checkout(self, preferred=*, tenant=*, double now=*)
     cpdef enqueue(self, waiter, double now, tenant=*)
     cpdef release(self, server, double now=*)

@@ -39,6 +39,7 @@ class PoolCore:
     __slots__ = (
         "_busy",
         "_cleaning",
+        "_closing",
         "_idle",
         "_maximum",
         "_reserve",
@@ -66,6 +67,7 @@ class PoolCore:
         self._idle = self._servers[ServerState.IDLE]
         self._busy = self._servers[ServerState.BUSY]
         self._cleaning = self._servers[ServerState.CLEANING]
+        self._closing = self._servers[ServerState.CLOSING]
         self._rides: dict[Server, deque[Turn]] = {}
         """Of busy servers that several share, the turns behind the one that is served."""
 
@@ -136,7 +138,16 @@ class PoolCore:
     @property
     def total(self) -> int:
         """Everything that counts against the bound."""
-        return sum(map(len, self._servers.values())) + self.opening + self.outside
+        return self.counted()
+
+    def counted(self) -> int:
+        """The same, for the hot path: compiled, a property is looked up by name."""
+        live = len(self._idle) + len(self._busy) + len(self._cleaning)
+        return live + len(self._closing) + self.opening + self.outside
+
+    def full(self) -> bool:
+        """Whether there is no room for one more."""
+        return self.counted() >= self._maximum
 
     @property
     def excess(self) -> int:

@@ -41,6 +41,7 @@ cdef class Pool:
     cdef public object _permits
     cdef public Py_ssize_t _outside_wanted
     cdef public Py_ssize_t _total_told
+    cdef public bint _none_wanted
     cdef public Py_ssize_t _failures
     cdef public bint suspended
     cdef public double _away_until
@@ -55,6 +56,8 @@ cdef class Pool:
     cpdef acquire(self, waiter, ServerConnection preferred=*, tenant=*)
     @cython.locals(now=cython.double)
     cpdef release(self, ServerConnection server)
+    @cython.locals(core=PoolCore)
+    cpdef _open_wanted(self)
     cdef _served(self, ServerConnection server, tuple served, double now)
     cdef _grant(self, ServerConnection server, Waiter waiter, double since, double now)
     cdef bint _unwanted(self, ServerConnection server, double now) except -1

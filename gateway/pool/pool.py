@@ -125,6 +125,8 @@ class Pool:
         self._outside_wanted = 0
         self._total_told = 0
         """How many connections the purse knows of."""
+        self._none_wanted = False
+        """The purse knows of no more that are wanted."""
         self.breaker = Breaker(*_pauses_s(limits))
         self.suspended = False
         """No new work comes for now."""
@@ -445,8 +447,12 @@ class Pool:
     # --- opening ---
 
     def _open_wanted(self) -> None:
-        if not self._permits.exhausted or self.core.total != self._total_told:
-            self._ask_for_permits()
+        core = self.core
+        if core.counted() == self._total_told and (
+            (self._none_wanted and core.full()) or self._permits.exhausted
+        ):
+            return  # as said before; what has changed besides is seen by `tick`
+        self._ask_for_permits()
 
     def _ask_for_permits(self) -> None:
         """Open what is wanted, as far as permits go."""
@@ -456,6 +462,7 @@ class Pool:
             self.core.opening += 1
             self._spawn(self._open())
         self._total_told = self.core.total
+        self._none_wanted = wanted + self._outside_wanted <= 0
 
     def _connects_wanted(self) -> int:
         wanted, now = self.core.opens_wanted(), self._clock()
