@@ -1,7 +1,8 @@
 """The process of one worker among several: `python -m gateway.supervisor.child CONTROL`.
 
 It starts without a place, with everything imported, and waits for one; so that the place of a
-worker that died is taken at once.
+worker that died is taken at once. Who is given a place leaves an heir behind, a fork that waits in
+its stead: it has all that was imported from the start, and shares the memory of that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,14 +65,49 @@ def identity() -> Body:
 
 def main(arguments: list[str]) -> int:
     """Wait for a place, then work until told to end; the exit status."""
-    control = Path(arguments[0])
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    control, forebear = Path(arguments[0]), 0
+    gc.collect()
+    gc.freeze()  # or a collection would write to the memory that heirs share
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for an heir's end
+    while (sock := _offered(control, forebear)) is not None:
+        own = os.getpid()
+        if not _leave_an_heir():
+            return _work(control, sock)
+        sock.close()
+        forebear = own
+    return 0
+
+
+def _offered(control: Path, forebear: int) -> socket.socket | None:
+    """Where a place is offered to us; None when the supervisor has gone, or needs nobody."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with suppress(OSError):
+        sock.connect(str(control))
+        greet(sock, {**identity(), "heir_of": forebear}, {})
+        if sock.recv(1, socket.MSG_PEEK):
+            return sock
+    sock.close()
+    return None
+
+
+def _leave_an_heir() -> bool:
+    """Fork while there is no thread, loop or descriptor besides; whether we are the heir."""
+    try:
+        heir = os.fork() == 0
+    except OSError:  # too many processes: the supervisor will start one when it can
+        return False
+    if heir:
+        os.setsid()
+    return heir
+
+
+def _work(control: Path, sock: socket.socket) -> int:
+    """Take the place, and work there."""
+    with sock:
         try:
-            sock.connect(str(control))
-            greet(sock, identity(), {})
             body, descriptors = greeted(sock)
         except (OSError, EOFError):
-            return 0  # the supervisor has gone before it needed us
+            return 0
         seat = Seat(control, body, descriptors)
         logs = Logs(seat.settings.log)
         logs.handler.addFilter(_Named(seat.number))

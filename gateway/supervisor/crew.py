@@ -1,12 +1,14 @@
 """The processes of the workers: one at each place, one in reserve; who dies is followed at once.
 
 The one in reserve has everything imported and only waits for a place, for that is what takes long.
+When it is given one it leaves an heir in its stead: a fork, which is there in no time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import struct
@@ -31,7 +33,8 @@ _STEADY_S = 10.0
 _PAUSE_MIN_S = 0.2
 _PAUSE_MAX_S = 10.0
 _POLL_S = 0.02
-_KILL_AFTER_S = 5.0
+_HEIR_S = 5.0
+"""A worker whose heir has not come by then has none."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +47,8 @@ class Hand:
     number: int = 0
     row: int = 0
     """Its own in the tables that all share."""
+    generation: int = 0
+    """Which code it has imported."""
     succeeds: bool = False
     """It is given the clients of the worker that had its place before."""
     channel: Channel | None = None
@@ -82,8 +87,6 @@ class Crew:
         """Workers that had a place, under us or a supervisor before us, and are to end."""
         self._successors: dict[int, Hand] = {}
         """Workers for places that others still have."""
-        self._spare = 1
-        """How many are to be in reserve."""
         self._generation = 0
         """Which processes have the newest code."""
         self.restarts = 0
@@ -97,7 +100,9 @@ class Crew:
         """Some process was added to the reserve."""
         self._starting = 0
         self._arrivals: dict[int, tuple[Child, asyncio.Future[Hand]]] = {}
-        """Processes of ours that have not greeted yet, by their id."""
+        """Processes that we started and that have not greeted yet, by their id."""
+        self._heirs: dict[int, asyncio.Future[Hand | None]] = {}
+        """Forks that have not greeted yet, by the id of whose they are."""
         self._expected: dict[int, Process] = {}
         self._failures: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
@@ -177,9 +182,8 @@ class Crew:
         for number in free:
             may_sit = self._seating and self._not_before.get(number, now) <= now
             if may_sit and self._reserve:
-                self._seat(number, self._reserve.pop(0))
-        empty = sum(number not in self.seats for number in free)
-        for _ in range(empty + self._spare - len(self._reserve) - self._starting):
+                self._seat(number, self._from_reserve())
+        if not self._reserve and not self._starting:
             self._starting += 1
             self.chores.begin(self._start_one())
         if later:
@@ -193,6 +197,10 @@ class Crew:
     def _employ(self, number: int, hand: Hand) -> None:
         hand.row = self._free_row()
         hand.number, hand.seated_at = number, self._clock()
+        arrival: asyncio.Future[Hand | None] = asyncio.get_running_loop().create_future()
+        self._heirs[hand.process.pid] = arrival
+        self._starting += 1
+        self.chores.begin(self._await_heir(hand, arrival))
         self.chores.begin(self._work_with(hand, greeting=True))
 
     @property
@@ -213,15 +221,9 @@ class Crew:
     def renew(self) -> None:
         """Whoever gets a place from now on is a process that starts now, with the code of now."""
         self._generation += 1
-        self._spare = self._count
-        for hand in self._reserve:
-            hand.process.send(signal.SIGKILL)
-        self._reserve.clear()
+        while self._reserve:
+            self._dismiss(self._from_reserve())
         self.fill()
-
-    def calm(self) -> None:
-        """No more successors than one are to be had at once."""
-        self._spare = 1
 
     async def successor(self, number: int) -> Hand | None:
         """A new worker that is ready to take the place of one that serves.
@@ -235,8 +237,7 @@ class Crew:
                     await self._came.wait()
         except TimeoutError:
             return None
-        hand = self._successors[number] = self._reserve.pop(0)
-        self._spare -= self._spare > 1
+        hand = self._successors[number] = self._from_reserve()
         hand.succeeds = True
         self._employ(number, hand)
         self.fill()
@@ -280,8 +281,13 @@ class Crew:
             await hand.child.wait()
         while hand.process.alive:  # noqa: ASYNC110 - somebody else's child
             await asyncio.sleep(_POLL_S)
+        if hand.child is None:
+            with suppress(ChildProcessError):  # only as process 1 we are given orphans
+                os.waitpid(hand.process.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+        if (heir := self._heirs.get(hand.process.pid)) is not None and not heir.done():
+            heir.set_result(None)
         if hand in self._reserve:
-            self._reserve.remove(hand)
+            self._from_reserve()
         self.leaving.discard(hand)
         if self._successors.get(hand.number) is hand:
             del self._successors[hand.number]
@@ -329,13 +335,52 @@ class Crew:
             await asyncio.sleep(_PAUSE_MIN_S)
             self.fill()
             return
-        if generation == self._generation:
-            self._reserve.append(hand)
-            self._came.set()
-        else:  # it may have begun with the code of before
-            hand.process.send(signal.SIGKILL)
+        hand.generation = generation
+        self._keep(hand)
         self.fill()
         await self._ended(hand)
+
+    async def _await_heir(self, forebear: Hand, arrival: asyncio.Future[Hand | None]) -> None:
+        """Have in reserve whom a worker leaves behind there when it is given its place."""
+        try:
+            async with asyncio.timeout(_HEIR_S):
+                heir = await arrival
+        except TimeoutError:
+            heir = None
+        del self._heirs[forebear.process.pid]
+        self._starting -= 1
+        if heir is not None:
+            heir.generation = forebear.generation
+            self._keep(heir)
+        self.fill()
+
+    # --- the reserve ---
+
+    def _keep(self, hand: Hand) -> None:
+        """Put it into the reserve, unless there is one, or it has imported the code of before."""
+        if self._closing or self._reserve or hand.generation != self._generation:
+            self._dismiss(hand)
+            return
+        self._reserve.append(hand)
+        asyncio.get_running_loop().add_reader(hand.sock, self._dismissed_itself)
+        self._came.set()
+
+    def _from_reserve(self) -> Hand:
+        """The one in reserve, which is not any more."""
+        hand = self._reserve.pop()
+        asyncio.get_running_loop().remove_reader(hand.sock)
+        return hand
+
+    def _dismissed_itself(self) -> None:
+        """The one in reserve says something before it was asked: it has ended."""
+        self._dismiss(self._from_reserve())
+        self.fill()
+
+    def _dismiss(self, hand: Hand) -> None:
+        hand.sock.close()
+        hand.process.send(signal.SIGKILL)
+        if hand.child is None:
+            self.chores.begin(self._ended(hand))
 
     async def _greeting_of(self, child: Child) -> Hand | None:
         """The hand of a process of ours once it has greeted; None when it ends before."""
@@ -369,9 +414,12 @@ class Crew:
             sock.close()
             return
         own = self._arrivals.get(body["pid"])
+        heir = self._heirs.get(body.get("heir_of", 0))
         if own is not None and body["number"] is None:
             child, arrival = own
             arrival.set_result(Hand(Process.find(child.pid), child, sock))
+        elif heir is not None and not heir.done():
+            heir.set_result(Hand(Process.find(body["pid"]), None, sock))
         elif body["number"] is not None:
             self._adopt(Hand(Process.find(_peer(sock)), None, sock), body, descriptors)
         else:

@@ -41,11 +41,8 @@ class Succession:
         while self._crew.leaving:  # noqa: ASYNC110 - of processes
             await asyncio.sleep(_POLL_S)
         self._crew.renew()
-        try:
-            for number in list(self._crew.seats):
-                await self._replace(number)
-        finally:
-            self._crew.calm()
+        for number in list(self._crew.seats):
+            await self._replace(number)
 
     async def _replace(self, number: int) -> None:
         new = await self._crew.successor(number)

@@ -56,7 +56,9 @@ DESCRIPTORS_MAX = 15
 RECOVERY_S_MAX = 5.0
 """From a fault's end until a new client of the database that had it is served."""
 SILENCE_S_MAX = 5.0
-"""Between two answers to clients of a database that has no faults."""
+"""Between two answers to clients of a database that has no faults, but for what this process itself
+was held up by the machine."""
+_BEAT_S = 0.1
 SHARE_MIN = 0.5
 """The least that one of them may be served, of what the other one is."""
 
@@ -82,6 +84,8 @@ class House:
     logins: dict[str, SeedLogin]
     url: str
     watch: Backends
+    beats: list[float] = field(default_factory=list)
+    """When this process was at work: one each `_BEAT_S` unless it was held up."""
     recoveries_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """After each fault, by its name."""
 
@@ -230,19 +234,33 @@ async def settled(house: House) -> int:
     return left
 
 
-def silence_s(load: Traffic) -> float:
-    """The longest time without an answer."""
-    times = load.answered_at
-    return max((later - one for one, later in pairwise(times)), default=math.inf)
+async def beat(house: House) -> None:
+    """Note that this process runs, again and again."""
+    while True:
+        house.beats.append(time.monotonic())
+        await asyncio.sleep(_BEAT_S)
 
 
-def starved(loads: list[Traffic]) -> list[str]:
+def longest(times: list[float]) -> tuple[float, float]:
+    """The longest time between two of these, and when that began."""
+    gaps = ((later - one, one) for one, later in pairwise(times))
+    return max(gaps, default=(math.inf, 0.0))
+
+
+def silence_s(load: Traffic, beats: list[float]) -> float:
+    """The longest time without an answer, less what we were held up in it ourselves."""
+    gap_s, began = longest(load.answered_at)
+    inside = [one for one in beats if began - _BEAT_S <= one <= began + gap_s + _BEAT_S]
+    return gap_s - sum(max(0.0, later - one - 2 * _BEAT_S) for one, later in pairwise(inside))
+
+
+def starved(loads: list[Traffic], beats: list[float]) -> list[str]:
     """Of databases without faults, all with the same load: which got too little."""
     most = max(load.answers for load in loads)
     return [
-        f"{name}: {load.answers} answers of {most}, up to {silence_s(load):.1f} s without any"
+        f"{name}: {load.answers} answers of {most}, up to {silence_s(load, beats):.1f} s without"
         for name, load in zip(SHARDS[1:], loads, strict=True)
-        if load.answers < SHARE_MIN * most or silence_s(load) > SILENCE_S_MAX
+        if load.answers < SHARE_MIN * most or silence_s(load, beats) > SILENCE_S_MAX
     ]
 
 
@@ -253,7 +271,9 @@ def complaints(
     leases: int,
 ) -> list[str]:
     """What must not be."""
-    found = [text for one in loads for text in one.foreign + one.hung] + starved(loads[1:])
+    found = [text for one in loads for text in one.foreign + one.hung] + starved(
+        loads[1:], house.beats
+    )
     found += [
         f"{name}: served {max(times):.1f} s after it"
         for name, times in house.recoveries_s.items()
@@ -288,9 +308,11 @@ async def run(house: House, minutes: float, kills: bool) -> list[str]:
         end = began + minutes * 60
         await asyncio.sleep(min(15.0, minutes * 20))
         history = [show("start", house, loads)]
+        beating = asyncio.create_task(beat(house))
         breaking = asyncio.create_task(break_things(house, loads[0], end, kills))
         await watch_over(house, loads, end, history)
         await breaking
+        beating.cancel()
     leases = await settled(house)
     show("end", house, loads)
     for name, times in sorted(house.recoveries_s.items()):
@@ -298,10 +320,13 @@ async def run(house: House, minutes: float, kills: bool) -> list[str]:
             f"{name}: {len(times)} times, served again after {median(times) * 1000:.0f} ms,"
             f" {max(times) * 1000:.0f} at most"
         )
+    held_up_s, at = longest(house.beats)
+    print(f"this process was held up for {held_up_s:.2f} s at most, at {at - began:.0f} s")
     for shard, load in zip(SHARDS, loads, strict=True):
+        gap_s, at = longest(load.answered_at)
         print(
             f"{shard}: {load.answers} answers, longest {load.longest_s:.2f} s,"
-            f" {silence_s(load):.2f} s without any, {dict(load.errors)}"
+            f" {gap_s:.2f} s without any at {at - began:.0f} s, {dict(load.errors)}"
         )
     print(
         f"leases left {leases}; most connections {house.watch.most} of {POOL_MAX}"
