@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -33,14 +34,15 @@ class Ports:
 
 
 def choose_ports(port: int) -> Ports:
-    """``port`` for clients, 0 for any free one; 6480 for HTTP, or any free one if that is taken.
+    """``port`` for clients; 6480 for HTTP, or any free one if that is taken. 0: any for both.
 
     Raises DemoError when ``port`` is taken.
     """
     if port and not port_is_free(port):
         raise DemoError(f"port {port} is taken; choose another with --port N, or any with --port 0")
     client = port or free_port()
-    http = HTTP_PORT if client != HTTP_PORT and port_is_free(HTTP_PORT) else free_port()
+    usual = bool(port) and client != HTTP_PORT and port_is_free(HTTP_PORT)
+    http = HTTP_PORT if usual else free_port()
     return Ports(client, http)
 
 
@@ -85,16 +87,19 @@ async def start_gateway(
     stack.push_async_callback(stop, process, signal.SIGINT, _STOP_TIMEOUT_S)
     deadline = monotonic() + _START_TIMEOUT_S
     while process.poll() is None and monotonic() < deadline:
-        if await asyncio.to_thread(_is_ready, ports.http):
+        # Another gateway may have taken the port for HTTP since it was found free.
+        if await asyncio.to_thread(_is_ready, ports):
             return GatewayProcess(ports, log, process)
         await asyncio.sleep(0.05)
     what = "is not ready" if process.poll() is None else f"ended with status {process.returncode}"
     raise DemoError(f"the gateway {what}; the end of {log}:\n{tail(log) or '(empty)'}")
 
 
-def _is_ready(http_port: int) -> bool:
+def _is_ready(ports: Ports) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{http_port}/readyz", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"http://{HOST}:{ports.http}/readyz", timeout=2) as answer:
+            ready = bool(answer.status == 200)
+        with socket.create_connection((HOST, ports.client), timeout=2):
+            return ready
     except (OSError, urllib.error.URLError):
         return False

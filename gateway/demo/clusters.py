@@ -10,7 +10,7 @@ from time import monotonic
 import asyncpg
 
 from gateway.demo.folder import DemoError, Folder
-from gateway.demo.postgres import FAST, HOST, Cluster, Installation, port_is_free
+from gateway.demo.postgres import FAST, HOST, Cluster, Installation, StopMode, port_is_free
 
 ROLE = "gateway"
 """The database role that the gateway uses; it owns the databases and is no superuser."""
@@ -50,15 +50,17 @@ async def start_clusters(
         # A kept folder has to survive a crash of the machine, a temporary one does not.
         settings={} if folder.kept else FAST,
     )
+    # Nobody reads again what is thrown away: it need not be written for seconds first.
+    how = StopMode.FAST if folder.kept else StopMode.IMMEDIATE
     fresh = not primary.exists
     if fresh:
         await primary.initdb()
-    stack.push_async_callback(primary.stop)
+    stack.push_async_callback(primary.stop, how)
     await primary.start()
     if fresh:
         await _create_role(primary, state.role_password)
     standby = await _standby(folder, primary)
-    stack.push_async_callback(standby.stop)
+    stack.push_async_callback(standby.stop, how)
     await standby.start()
     state.postgres_major = installation.major
     state.primary_port, state.standby_port = primary.port, standby.port

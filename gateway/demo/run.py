@@ -112,6 +112,8 @@ class _Demo:
             # Entered first, so said last.
             stack.callback(self._say, "Stopped everything.")
             folder = stack.enter_context(open_folder(options.data_dir))
+            if not folder.kept:
+                stack.callback(self._say, "Removing the data ...")
             config = stack.enter_context(as_file(files("gateway.demo") / "demo.yaml")).resolve()
             installation = self._find_postgres()
             clusters = await start_clusters(folder, installation, stack)

@@ -12,11 +12,15 @@ import aiohttp
 import asyncpg
 import pytest
 
+from gateway.demo.postgres import free_port
 from gateway.demo.seed import SeedLogin
 from gateway.ids import worker_of
 from gateway.protocol import messages
+from gateway.supervisor.meeting import Meeting
+from gateway.supervisor.supervisor import Supervisor
 from tests.conftest import Provisioned
 from tests.fleet import HOST, Fleet, fleet, until
+from tests.integration.conftest import with_overrides
 from tests.wire import Refused, Wire, send_cancel
 
 
@@ -195,3 +199,56 @@ async def test_an_owners_clients_are_counted_over_all_workers_and_those_of_a_dea
                 if (one := await admitted(two, law)) is not None:
                     left.append(one)
         assert await admitted(two, law) is None
+
+
+@pytest.fixture
+async def above(
+    provisioned: Provisioned, tmp_path: Path
+) -> AsyncIterator[tuple[Supervisor, Meeting]]:
+    """A supervisor in this process, and the folder where its workers are noted."""
+    settings = with_overrides(provisioned.settings, {"workers": 2, "listen": {"port": free_port()}})
+    meeting = Meeting(tmp_path / "run")
+    supervisor = Supervisor(settings, lambda: settings, meeting)
+    await supervisor.start()
+    try:
+        yield supervisor, meeting
+    finally:
+        await supervisor.stop()
+
+
+async def test_workers_that_die_one_after_another_are_followed_without_starting_python_again(
+    above: tuple[Supervisor, Meeting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a place of its own accord, and leaves a fork that waits for the next."""
+    supervisor, meeting = above
+    crew = supervisor._crew
+    await until(lambda: bool(crew._reserve))
+
+    async def refuse(*command: str, **options: object) -> None:
+        raise AssertionError("a process was started anew")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+
+    async def follow(number: int) -> None:
+        before = crew.seats[number]
+        before.process.send(signal.SIGKILL)
+        await until(lambda: crew.seats.get(number) not in (None, before) and crew.all_ready)
+        await until(lambda: bool(crew._reserve))
+
+    for number in (1, 2, 1, 2):
+        await follow(number)
+    left = [*meeting.noted().values(), crew._reserve[0].process]
+    await supervisor.stop()
+    await until(lambda: not any(process.alive for process in left))
+
+
+async def test_another_waits_in_reserve_when_the_one_that_did_has_died(
+    above: tuple[Supervisor, Meeting],
+) -> None:
+    crew = above[0]._crew
+    await until(lambda: bool(crew._reserve))
+    before = crew._reserve[0].process
+    before.send(signal.SIGKILL)
+    await until(lambda: bool(crew._reserve) and crew._reserve[0].process != before, 30)
+    assert crew._reserve[0].process.alive
+    assert crew.all_ready
