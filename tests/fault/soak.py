@@ -71,8 +71,17 @@ MIX = (
 )
 
 
-Figures = dict[str, tuple[float, int]]
-"""Memory in MB and open descriptors, by process."""
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Memory in MB and open descriptors of a process."""
+
+    pid: int
+    mb: float
+    fds: int
+
+
+Figures = dict[str, Figure]
+"""By what the process is."""
 
 
 @dataclass
@@ -108,7 +117,11 @@ class House:
         return {"supervisor": self.gateway.supervisor.pid, **workers}
 
     def figures(self) -> Figures:
-        return {name: (memory_mb(pid), descriptors(pid)) for name, pid in self.processes().items()}
+        return {
+            name: Figure(pid, memory_mb(pid), descriptors(pid))
+            for name, pid in self.processes().items()
+            if Path(f"/proc/{pid}/fd").exists()  # else it was killed a moment ago
+        }
 
 
 # --- faults ------------------------------------------------------------------------------------
@@ -205,7 +218,7 @@ async def recovered_s(load: Traffic) -> float:
 def show(when: str, house: House, loads: list[Traffic]) -> Figures:
     """Print the figures of now, which come back."""
     figures = house.figures()
-    parts = [f"{name} {mb:.0f} MB {fds} fds" for name, (mb, fds) in sorted(figures.items())]
+    parts = [f"{name} {one.mb:.0f} MB {one.fds} fds" for name, one in sorted(figures.items())]
     answers = sum(one.answers for one in loads)
     print(f"{when:>8}: {answers} answers; {'; '.join(parts)}", flush=True)
     for one in loads:
@@ -283,13 +296,15 @@ def complaints(
         found.append(f"{house.watch.most} connections, of {POOL_MAX}")
     if leases:
         found.append(f"{leases} leases left over")
-    for name, (mb, fds) in house.figures().items():
-        before_mb, before_fds = history[0].get(name, (mb, fds))
-        middle_mb, _ = history[len(history) // 2].get(name, (mb, fds))
-        if mb > before_mb + GROWTH_MB_MAX or mb > middle_mb + LATE_GROWTH_MB_MAX:
-            found.append(f"{name} grew from {before_mb:.0f} by {middle_mb:.0f} to {mb:.0f} MB")
-        if fds > before_fds + DESCRIPTORS_MAX:
-            found.append(f"{name} has {fds} descriptors, {before_fds} before")
+    for name, now in house.figures().items():
+        before, middle = (
+            one if (one := figures.get(name, now)).pid == now.pid else now  # killed since
+            for figures in (history[0], history[len(history) // 2])
+        )
+        if now.mb > before.mb + GROWTH_MB_MAX or now.mb > middle.mb + LATE_GROWTH_MB_MAX:
+            found.append(f"{name} grew from {before.mb:.0f} by {middle.mb:.0f} to {now.mb:.0f} MB")
+        if now.fds > before.fds + DESCRIPTORS_MAX:
+            found.append(f"{name} has {now.fds} descriptors, {before.fds} before")
     return found
 
 
