@@ -91,7 +91,7 @@ async def test_reload_reaches_all_workers_and_a_broken_file_none(
     two.signal(signal.SIGHUP)
     await two.logged("reloaded: pool.max: 3 -> 4")
     async with asyncio.timeout(10):
-        while await maxima() != {"4"}:  # each worker says so for itself
+        while await maxima() != {"4"}:  # noqa: ASYNC110 - each worker says so for itself
             await asyncio.sleep(0.05)
     for console in consoles:
         await console.close()
