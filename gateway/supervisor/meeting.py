@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ class Process:
     @classmethod
     def find(cls, pid: int) -> Process:
         """The one that has this id now."""
-        return cls(pid, _started(pid))
+        return cls(pid, _started(_stat(pid)))
 
     @property
     def alive(self) -> bool:
@@ -46,7 +46,8 @@ class Process:
             return False
         except PermissionError:
             return False
-        return _started(self.pid) == self.started and not _ended(self.pid)
+        stat = _stat(self.pid)  # once: it may go between two looks
+        return _started(stat) == self.started and stat[:1] not in (["Z"], ["X"])
 
     def send(self, number: int) -> None:
         """A signal, unless it has gone."""
@@ -145,12 +146,8 @@ def folder_for(settings: Settings, settings_path: str | None, environ: Mapping[s
     return Path(given or tempfile.gettempdir()) / own
 
 
-def _started(pid: int) -> int:
-    return int(_stat(pid)[19:20][0]) if _stat(pid) else 0
-
-
-def _ended(pid: int) -> bool:
-    return _stat(pid)[:1] in (["Z"], ["X"])
+def _started(stat: Sequence[str]) -> int:
+    return int(stat[19]) if stat else 0
 
 
 def _stat(pid: int) -> list[str]:

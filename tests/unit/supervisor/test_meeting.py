@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings.model import Settings
+from gateway.supervisor import meeting
 from gateway.supervisor.meeting import Meeting, Process, folder_for
 from tests.unit.settings.samples import load
 
@@ -99,3 +100,11 @@ def test_the_supervisor_can_be_found_as_long_as_it_has_the_folder(tmp_path: Path
     assert other.supervisor() == os.getpid()
     meeting.leave()
     assert other.supervisor() is None
+
+
+def test_a_process_may_go_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Process.find(os.getpid())
+    looks = iter([meeting._stat(own.pid)])
+    monkeypatch.setattr(meeting, "_stat", lambda pid: next(looks, []))
+    assert own.alive
+    assert not own.alive
