@@ -46,8 +46,8 @@ class Process:
             return False
         except PermissionError:
             return False
-        stat = _stat(self.pid)  # once: it may go between two looks
-        return _started(stat) == self.started and stat[:1] not in (["Z"], ["X"])
+        fields = _stat(self.pid)  # once: it may go between two looks
+        return _started(fields) == self.started and fields[:1] not in (["Z"], ["X"])
 
     def send(self, number: int) -> None:
         """A signal, unless it has gone."""
@@ -146,8 +146,8 @@ def folder_for(settings: Settings, settings_path: str | None, environ: Mapping[s
     return Path(given or tempfile.gettempdir()) / own
 
 
-def _started(stat: Sequence[str]) -> int:
-    return int(stat[19]) if stat else 0
+def _started(fields: Sequence[str]) -> int:
+    return int(fields[19]) if fields else 0
 
 
 def _stat(pid: int) -> list[str]:
