@@ -260,8 +260,11 @@ async def test_pinned_clients_are_bounded(start_gateway: StartGateway) -> None:
     async with clients(gateway, 3) as connections:
         for one in connections:
             await one.execute("CREATE TEMP TABLE mine (a int)")
-        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+        # A reset by what is sent to a closed socket may overtake the reason, as PostgreSQL's own.
+        with pytest.raises(psycopg.OperationalError) as refused:
             await connections[2].execute("SELECT 1")
+        limit = psycopg.errors.ConfigurationLimitExceeded
+        assert isinstance(refused.value, limit) or "closed the connection" in str(refused.value)
         assert pinned(gateway) == ["temporary object"] * 2
 
 
