@@ -165,7 +165,7 @@ class Permits(RuleBasedStateMachine):
 
     @invariant()
     def never_more_than_the_bound(self) -> None:
-        """Lowered, it is met as connections close; meanwhile nobody opens but who had the permit."""
+        """Lowered, it is met as connections close; till then nobody opens without a permit."""
         if not hasattr(self, "ledger"):
             return
         open_now = self.lingering + sum(worker.servers for worker in self.workers.values())
