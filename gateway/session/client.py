@@ -945,7 +945,9 @@ class ClientSession(Waiter):
             self._transport.write(messages.READY_IDLE)
 
     def _transaction_over(self, server: ServerConnection) -> None:
-        if self.holdings.effects and self.holdings.transaction_ended():
+        if self.holdings.effects and self._outbound.translator.holds_unseen():
+            self._part()  # pinned; a question would take that statement away, and waits for its end
+        elif self.holdings.effects and self.holdings.transaction_ended():
             self._ask(server, self._answered)
         elif self._audit_due(server):
             self._ask(server, self._audited)

@@ -364,10 +364,11 @@ class Outbound:
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""
         name, _ = messages.read_cstring(message, _HEADER_BYTES)
+        before = self._heeded(server, UNKNOWN_FACTS)
         self._holdings.effects |= Effect.UNKNOWN
         self._holdings.pin(Pin.PREPARED)
         self.translator.parse_unseen(server, name)
-        return None
+        return before + message if before else None
 
     def _bind(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         self.sync_due = True

@@ -27,7 +27,7 @@ from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.octets import cut, string_end, with_name
 from gateway.protocol.replies import Expected, Replies
-from gateway.router.facts import Effect, Facts, StatementFacts, Verb
+from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
 from gateway.session.sql_execute import calling
 
@@ -40,6 +40,8 @@ _DESCRIBE_UNNAMED_BYTES = _HEADER_BYTES + 2
 _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
 _ALONE, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_DESCRIBE
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
+UNSEEN_BODY = b"\0"
+"""Of a statement whose text was too long to be kept; no Parse can be made of it."""
 
 
 Heed = Callable[[ServerConnection, Facts], bytes]
@@ -396,7 +398,12 @@ class Translator:
         if name:
             server.replies.expect(replies.CLIENT_PARSE)
         else:
-            self._parse_unnamed(server, self._shared.private(b"\0"))
+            self._parse_unnamed(server, Statement(b"", UNSEEN_BODY, UNKNOWN_FACTS))
+
+    def holds_unseen(self) -> bool:
+        """Whether the unnamed statement is too long to be kept: only its server has it."""
+        statement = self._unnamed.now()
+        return statement is not None and statement.body == UNSEEN_BODY
 
     def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
         undo = self._replace_unnamed(server, statement)
@@ -501,24 +508,31 @@ class Translator:
     def _resolve_unnamed(self, server: ServerConnection) -> tuple[bytes, bytes]:
         statement = self._unnamed.now()
         if statement is None or statement is IN_DOUBT:
-            if server.unnamed.now() is None:
-                return b"", b""
-            undo = _change_unnamed(server, Change(None))
-            server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
-            return messages.message(b"C", b"S\0"), b""
+            return self._without_unnamed(server), b""
         if statement.executes is not None:
             statement = self._executing(statement)
         missing = server.unnamed.now() is not statement
+        if missing and statement.body == UNSEEN_BODY:
+            return self._without_unnamed(server), b""
         if missing and self._outdated(server, statement):
             return b"", STALE
         before = self._heed_use(server, statement)
         if statement.needs is not None:
             before += self._needed(server, statement)
-        if server.unnamed.now() is statement:  # what was put in front may have dropped it
+        # What was put in front may have dropped it.
+        if server.unnamed.now() is statement or statement.body == UNSEEN_BODY:
             return before, b""
         undo = _change_unnamed(server, Change(statement))
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
         return before + statement.parse_message(b""), b""
+
+    def _without_unnamed(self, server: ServerConnection) -> bytes:
+        """What to send so that a message that names it fails, as PostgreSQL has it."""
+        if server.unnamed.now() is None:
+            return b""
+        undo = _change_unnamed(server, Change(None))
+        server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
+        return messages.message(b"C", b"S\0")
 
 
 def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from decimal import Decimal
+from typing import cast
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import generators, sql
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import dict_row
+from psycopg.waiting import wait
 
 from tests.drivers.crm import ROUNDS, Client, all_at_once
 
@@ -214,5 +218,33 @@ async def test_the_number_of_a_client_ends_nobody(clients: list[Client]) -> None
             assert len(said) == 2
             assert all(text is not None and f"PID {number} is not" in text for text in said)
             assert other.execute("SELECT 2").fetchone() == (2,)
+
+    await asyncio.to_thread(run)
+
+
+async def test_an_unnamed_statement_too_long_to_keep_lives_on(clients: list[Client]) -> None:
+    """Parsed, described and run in three batches; a Query does away with it."""
+    text = b"SELECT length('" + b"x" * 700_000 + b"') + $1::int"
+
+    def run() -> None:
+        with psycopg.connect(clients[0].dsn, autocommit=True) as connection:
+            low = connection.pgconn
+
+            def answer() -> PGresult:  # the calls that wait themselves keep the GIL meanwhile
+                (result,) = wait(generators.execute(low), low.socket)
+                return cast(PGresult, result)
+
+            for number in (5, 6):
+                low.send_prepare(b"", text)
+                assert answer().status == ExecStatus.COMMAND_OK
+                low.send_describe_prepared(b"")
+                assert answer().nparams == 1
+                low.send_query_prepared(b"", [b"%d" % number])
+                assert answer().get_value(0, 0) == b"%d" % (700_000 + number)
+            assert connection.execute("SET TimeZone = 'UTC'").statusmessage == "SET"
+            low.send_query(b"SELECT 2")
+            assert answer().get_value(0, 0) == b"2"
+            low.send_query_prepared(b"", [b"7"])
+            assert answer().error_field(DiagnosticField.SQLSTATE) == b"26000"
 
     await asyncio.to_thread(run)
