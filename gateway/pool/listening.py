@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from gateway.clock import jittered
@@ -60,6 +60,8 @@ class Listening(LinkedClient):
         self._pool = pool
         self._channels: dict[bytes, set[Subscriber]] = {}
         self._markers: dict[bytes, Callable[[], None]] = {}
+        self._lines: dict[bytes, tuple[Subscriber, set[bytes]]] = {}
+        """By the marker that begins it: who is to hear which channels then."""
         self._server: ServerConnection | None = None
         self._asked: list[Callable[[], None]] = []
         self._to_ask: list[Callable[[], None]] = []
@@ -122,14 +124,29 @@ class Listening(LinkedClient):
         """
         await self._run("; ".join(f"LISTEN {quoted(name)}" for name in (*channels, marker)))
 
+        wanted = set(channels)
+
         def begin() -> None:
-            for channel in channels:
+            self._lines.pop(marker, None)
+            for channel in wanted:
                 self._channels.setdefault(channel, set()).add(subscriber)
+            self._unlisten(channels - wanted)
             if begun is not None:
                 begun()
 
         self._markers[marker] = begin
+        self._lines[marker] = subscriber, wanted
         await self._run(f"NOTIFY {quoted(marker)}")
+
+    def give_up_line(
+        self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
+    ) -> None:
+        """``subscriber`` will not hear ``channels`` after all, wherever the line stands."""
+        self.forget_marker(marker)
+        for channel in channels:
+            self.unsubscribe(subscriber, channel)
+        self._unlisten((*channels, marker))
+        self.rest()
 
     async def end_at(
         self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
@@ -152,6 +169,7 @@ class Listening(LinkedClient):
 
     def forget_marker(self, marker: bytes) -> None:
         """This line is not drawn any more."""
+        self._lines.pop(marker, None)
         if self._markers.pop(marker, None) is not None and self._server is not None:
             self._server.ask(f"UNLISTEN {quoted(marker)}", _ignore)
 
@@ -184,8 +202,17 @@ class Listening(LinkedClient):
         if self._server is not None and not self._channels and not self._markers:
             self._let_go()
 
+    def _unlisten(self, channels: Iterable[bytes]) -> None:
+        """Nobody came to hear these, unless somebody else does."""
+        for channel in channels:
+            if self._server is not None and channel not in self._channels:
+                self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
+
     def unsubscribe(self, subscriber: Subscriber, channel: bytes) -> None:
         """The subscriber hears this channel no more."""
+        for whose, wanted in self._lines.values():
+            if whose is subscriber:
+                wanted.discard(channel)
         subscribers = self._channels.get(channel)
         if subscribers is None or subscriber not in subscribers:
             return
@@ -327,6 +354,7 @@ class Listening(LinkedClient):
             begin()
             if self._server is not None:
                 self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
+            self.rest()
             return
         for subscriber in list(self._channels.get(channel, ())):
             if not self._told:
@@ -344,6 +372,7 @@ class Listening(LinkedClient):
         self._server = None
         self._release()
         self._markers.clear()
+        self._lines.clear()
         if self._channels and not self._pool.core.retired:
             self._begin_retry()
 

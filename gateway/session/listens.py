@@ -152,17 +152,21 @@ class Listens:
     async def _draw_line(self, server: ServerConnection, listening: Listening) -> None:
         self._marker = listening.new_marker()
         self._line = asyncio.Event()
+        drawn = False
         try:
             await _ask(server, f'LISTEN "{self._marker.decode()}"')
             await listening.draw_line(self, self._new, self._marker)
             async with asyncio.timeout(_LINE_TIMEOUT_S):
                 await self._line.wait()
+            drawn = True
         except (TimeoutError, GatewayError) as error:
             await _ask(server, f'UNLISTEN "{self._marker.decode()}"')  # the client would see it
             if isinstance(error, GatewayError):
                 raise
             raise ServerUnavailable("LISTEN could not be moved in time") from None
         finally:
+            if not drawn:
+                listening.give_up_line(self, self._new, self._marker)
             self._line = None
             self._marker = b""
             self.flush()

@@ -268,6 +268,19 @@ async def test_pinned_clients_are_bounded(start_gateway: StartGateway) -> None:
         assert pinned(gateway) == ["temporary object"] * 2
 
 
+async def test_who_listens_and_leaves_at_once_keeps_no_server(small: Gateway) -> None:
+    """Also while its channels are being moved to the shared connection, and just after that."""
+    login = small.provisioned.owners[0]
+    for turn in range(15):
+        leaving = [await asyncpg.connect(small.dsn(login.user, login.database)) for _ in range(4)]
+        await asyncio.gather(
+            *(one.execute(f"LISTEN c{turn}_{number}") for number, one in enumerate(leaving))
+        )
+        for one in leaving:
+            one.terminate()
+    await at_rest(small)
+
+
 async def test_trap_listen_shares_one_connection_and_keeps_order(small: Gateway) -> None:
     login = small.provisioned.owners[0]
     heard: dict[int, list[str]] = {number: [] for number in range(10)}
