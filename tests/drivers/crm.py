@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 HOST = "127.0.0.1"
 SHARD = "law"
-POOL_MAX = 3
+POOL_MAX = 4
 CLIENTS = 6
 """More than the pool has connections, so that every client is moved about."""
 
