@@ -16,7 +16,7 @@ COMPILED_TESTS := tests/unit/protocol tests/unit/router tests/unit/session tests
 	tests/property tests/integration/test_protocol.py tests/integration/test_session_state.py \
 	tests/integration/test_sockets.py
 
-.PHONY: test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean bench-micro
+.PHONY: test-explore test-patroni test-fault soak demo compiled test check format pytest test-compiled test-drivers test-regress test-jdbc test-restart test-differential docs bench bench-short capacity clean bench-micro
 
 demo: $(STAMP)            ## a running meta database, 14 industries and the gateway; Ctrl-C stops it all
 	@$(BIN)/gateway demo $(ARGS)
@@ -44,6 +44,12 @@ test-compiled: $(STAMP)   ## the tests of protocol, session and pool, and the pr
 	else \
 		echo "no C compiler ($${CC:-cc}): the compiled modules are NOT tested; all others were"; \
 	fi
+
+test-explore: $(STAMP)    ## the property tests with other examples each time, ROUNDS times
+	@for round in $$(seq $${ROUNDS:-10}); do \
+		GATEWAY_PURE=1 $(BIN)/python -m pytest -q $(SPREAD) --hypothesis-profile=explore \
+			tests/property tests/unit/directory/test_cache_model.py $(ARGS) || exit 1; \
+	done
 
 test-drivers: $(STAMP)    ## other people's test suites, directly and through the gateway; a table
 	@$(BIN)/python -m tests.suites $(ARGS)

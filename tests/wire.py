@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -273,6 +273,16 @@ class Refused(Exception):
     @property
     def sqlstate(self) -> str:
         return self.fields.get("C", "")
+
+
+def sqlstates(heard: Iterable[Message]) -> list[str]:
+    """Those of all errors among what was heard."""
+    return [one.fields["C"] for one in heard if one.tag == "E"]
+
+
+def sqlstate(heard: Iterable[Message]) -> str | None:
+    """That of the first error."""
+    return next(iter(sqlstates(heard)), None)
 
 
 async def send_cancel(host: str, port: int, pid: int, secret: bytes) -> None:

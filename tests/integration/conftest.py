@@ -14,9 +14,12 @@ import asyncpg
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from gateway.demo.seed import SeedLogin
+from gateway.router.identity import LoginKind
 from gateway.settings.model import Settings
 from gateway.worker import Worker
 from tests.conftest import Provisioned
+from tests.wire import Place, Wire
 
 HOST = "127.0.0.1"
 
@@ -144,3 +147,18 @@ async def start_gateway(provisioned: Provisioned) -> AsyncIterator[StartGateway]
             return await run_gateway(provisioned, stack, overrides)
 
         yield start
+
+
+@pytest.fixture
+def service(provisioned: Provisioned) -> SeedLogin:
+    """The application's own login, which acts for any owner."""
+    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
+
+
+@pytest.fixture
+async def wire(gateway: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
+    """A connection of that login to the gateway that tests share."""
+    place = Place(HOST, gateway.port, service.user, service.password, "crm")
+    connection = await Wire.logged_in(place)
+    yield connection
+    await connection.close()

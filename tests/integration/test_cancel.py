@@ -17,7 +17,7 @@ from gateway.protocol.startup import PROTOCOL_3_0, PROTOCOL_3_2
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
 from tests.running import changed, eventually, moved, place, pool_of, rest, running
-from tests.wire import Message, Place, Wire, run, send_cancel
+from tests.wire import Place, Wire, run, send_cancel, sqlstates
 
 RACES = int(os.environ.get("GATEWAY_TEST_CANCEL_RACES", "600"))
 """Rounds of the race below; each takes about ten milliseconds."""
@@ -42,10 +42,6 @@ async def gateway(provisioned: Provisioned, url: str) -> AsyncIterator[Worker]:
 @pytest.fixture
 def through(provisioned: Provisioned, gateway: Worker) -> Place:
     return place(gateway, provisioned.owner_on("law"))
-
-
-def sqlstates(heard: list[Message]) -> list[str]:
-    return [one.fields["C"] for one in heard if one.tag == "E"]
 
 
 @pytest.mark.parametrize("version", [PROTOCOL_3_0, PROTOCOL_3_2], ids=["3.0", "3.2"])

@@ -11,7 +11,7 @@ import pytest
 from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway
-from tests.wire import Message, Place, Wire, bind, execute, parse_, run
+from tests.wire import Place, Wire, bind, execute, parse_, run, sqlstate
 
 SYNC = b"S\0\0\0\4"
 
@@ -56,10 +56,6 @@ async def notes(provisioned: Provisioned, shard: str) -> int:
         found = await database.fetchval('SELECT count(*) FROM "Note" WHERE "body" = \'moved\'')
         assert isinstance(found, int)
         return found
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 INSERT = 'INSERT INTO "Note" ("userId", "body") VALUES ({}, \'moved\')'

@@ -9,17 +9,11 @@ from dataclasses import replace
 import pytest
 
 from gateway.demo.seed import SeedLogin
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import StartGateway
 from tests.wire import Message, Place, Refused, Wire
 
 WHERE = 'SELECT current_database() FROM "Lead" LIMIT 1'
-
-
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
 
 
 @pytest.fixture

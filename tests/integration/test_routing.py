@@ -173,11 +173,6 @@ async def test_an_operator_may_name_an_owner_instead(
 # --- services --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
-
-
 async def test_a_service_acts_for_any_owner_it_names(
     gateway: Worker, provisioned: Provisioned, service: SeedLogin
 ) -> None:

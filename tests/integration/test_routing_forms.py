@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.demo.seed import SeedLogin
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
 from tests.running import past_the_gateway
 from tests.unit.router.targets import Value, bind, value
-from tests.wire import Message, Place, Wire, execute, parse_
+from tests.wire import Message, Place, Wire, execute, parse_, sqlstate
 
 SYNC = b"S\0\0\0\4"
 COUNT = 'SELECT current_database(), count(*) FROM "Lead" WHERE "userId" '
@@ -21,30 +20,8 @@ INTEGERS = ("int2", "int4", "int8")
 LONG = " -- " + "x" * 65_536
 
 
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
-
-
 def place(gateway: Gateway, service: SeedLogin) -> Place:
     return Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
-
-
-@pytest.fixture
-async def wire(gateway: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
-    connection = await Wire.logged_in(place(gateway, service))
-    yield connection
-    await connection.close()
-
-
-def owner_on(provisioned: Provisioned, shard: str) -> int:
-    owner = provisioned.owner_on(shard).owner
-    assert owner is not None
-    return int(owner)
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 def databases(messages: list[Message]) -> set[bytes | None]:
@@ -67,7 +44,7 @@ async def asked(wire: Wire, sql: str, *values: Value, name: str = "") -> set[byt
 async def test_integers_of_every_width_alone_and_in_arrays(
     wire: Wire, provisioned: Provisioned, shard: str
 ) -> None:
-    owner, home = owner_on(provisioned, shard), {f"crm_{shard}".encode()}
+    owner, home = provisioned.owner_id_on(shard), {f"crm_{shard}".encode()}
     for kind in INTEGERS:
         assert await asked(wire, COUNT + "= $1", value(f"{kind} {owner}"), name=kind) == home
         both = value(f"{kind}[] {owner} null {owner}")
@@ -84,7 +61,7 @@ async def test_integers_of_every_width_alone_and_in_arrays(
 async def test_simple_queries_and_what_stands_around_the_key(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner = owner_on(provisioned, "dentist")
+    owner = provisioned.owner_id_on("dentist")
     for condition in (
         f"= {owner}",
         f"= '{owner}'",
@@ -118,7 +95,7 @@ async def keyed(provisioned: Provisioned) -> AsyncIterator[dict[str, uuid.UUID]]
     meta = provisioned.url("meta")
     await past_the_gateway(meta, "CREATE TABLE keyed (id text, owner text)")
     for shard, one in ids.items():
-        owner = owner_on(provisioned, shard)
+        owner = provisioned.owner_id_on(shard)
         await past_the_gateway(meta, f"INSERT INTO keyed VALUES ('{one}', '{owner}')")
         await past_the_gateway(
             provisioned.url(shard), f'CREATE TABLE "Keyed" AS SELECT \'{one}\'::uuid AS "userId"'
@@ -166,7 +143,7 @@ async def test_ids_that_are_uuids_or_texts(
 async def test_a_view_that_is_listed_stands_for_its_tables(
     start_gateway: StartGateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
-    law, view = owner_on(provisioned, "law"), '"Who" AS SELECT "id" AS "userId" FROM "User"'
+    law, view = provisioned.owner_id_on("law"), '"Who" AS SELECT "id" AS "userId" FROM "User"'
     await past_the_gateway(provisioned.url("meta"), f"CREATE VIEW {view}")
     try:
         gateway = await start_gateway({"routing": {"views": {"Who": ["User"]}}})
@@ -182,7 +159,7 @@ async def test_a_view_that_is_listed_stands_for_its_tables(
 async def test_what_is_not_read_goes_nowhere_unless_its_owner_is_said(
     gateway: Gateway, provisioned: Provisioned, service: SeedLogin, text: str
 ) -> None:
-    facts, law = gateway.worker.context.facts, owner_on(provisioned, "law")
+    facts, law = gateway.worker.context.facts, provisioned.owner_id_on("law")
     wire = await Wire.logged_in(place(gateway, service))
     assert sqlstate(await wire.query(text)) == "0A000"
     await wire.query(f"SET gateway.owner = '{law}'")

@@ -10,17 +10,11 @@ import psycopg
 import pytest
 
 from gateway.demo.seed import SeedLogin
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway
-from tests.wire import Message, Place, Wire
+from tests.wire import Message, Place, Wire, sqlstate
 
 WHERE = 'SELECT current_database() FROM "Lead" WHERE "userId" = '
-
-
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
 
 
 @pytest.fixture
@@ -43,10 +37,6 @@ def law(provisioned: Provisioned) -> str:
 @pytest.fixture
 def dentist(provisioned: Provisioned) -> str:
     return str(provisioned.owner_on("dentist").owner)
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 def rows(messages: list[Message]) -> list[bytes | None]:

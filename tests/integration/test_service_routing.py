@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import psycopg
-import pytest
 
 from gateway.demo.seed import SeedLogin
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
-from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run
+from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run, sqlstate
 
 FLUSH = b"H\0\0\0\4"
 SYNC = b"S\0\0\0\4"
-
-
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
-
-
-@pytest.fixture
-async def wire(gateway: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
-    place = Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
-    connection = await Wire.logged_in(place)
-    yield connection
-    await connection.close()
-
-
-def owner_on(provisioned: Provisioned, shard: str) -> int:
-    owner = provisioned.owner_on(shard).owner
-    assert owner is not None
-    return int(owner)
 
 
 def cells(messages: list[Message]) -> list[list[bytes | None]]:
@@ -44,10 +21,6 @@ def cells(messages: list[Message]) -> list[list[bytes | None]]:
 def status(messages: list[Message]) -> bytes:
     assert messages[-1].tag == "Z"
     return messages[-1].body
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 WHERE = 'SELECT current_database(), count(*) FROM "Lead" WHERE "userId" = '
@@ -62,7 +35,7 @@ async def test_each_statement_finds_the_owner_that_its_key_names(
             if shard == "meta":
                 assert await connection.fetchval('SELECT count(*) FROM "Session"') is not None
                 continue
-            owner = owner_on(provisioned, shard)
+            owner = provisioned.owner_id_on(shard)
             row = await connection.fetchrow(WHERE + "$1", owner)
             assert row is not None
             database, leads = row
@@ -77,7 +50,7 @@ async def test_each_statement_finds_the_owner_that_its_key_names(
 async def test_constants_lists_and_both_forms_of_parameters(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner = owner_on(provisioned, "medical_2")
+    owner = provisioned.owner_id_on("medical_2")
     number = str(owner).encode()
     said = [
         await wire.query(f"{WHERE}{owner}"),
@@ -100,7 +73,7 @@ async def test_constants_lists_and_both_forms_of_parameters(
 
 async def test_meta_tables_are_in_the_meta_database(wire: Wire, provisioned: Provisioned) -> None:
     assert await wire.value('SELECT current_database() FROM "User" LIMIT 1') == "crm_meta"
-    owner = owner_on(provisioned, "law")
+    owner = provisioned.owner_id_on("law")
     found = await wire.value(f'SELECT current_database() FROM "User" WHERE "id" = {owner}')
     assert found == "crm_meta"
     messages = await wire.query('SELECT * FROM "Session" s JOIN "Lead" l USING ("userId")')
@@ -120,7 +93,7 @@ async def test_no_owner_is_an_error_that_names_the_ways(wire: Wire) -> None:
 async def test_a_transaction_goes_where_its_first_key_says(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner, other = owner_on(provisioned, "law"), owner_on(provisioned, "hospital")
+    owner, other = provisioned.owner_id_on("law"), provisioned.owner_id_on("hospital")
     assert status(await wire.query("BEGIN ISOLATION LEVEL REPEATABLE READ")) == b"T"
     assert status(await wire.query("SAVEPOINT one")) == b"T"
     assert status(await wire.query("SET LOCAL statement_timeout = '7s'")) == b"T"
@@ -143,8 +116,8 @@ async def test_a_transaction_goes_where_its_first_key_says(
 async def test_a_transaction_that_begins_without_tables_can_still_go_anywhere(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner = owner_on(provisioned, "dentist")
-    assert cells(await wire.query(f"{WHERE}{owner_on(provisioned, 'law')}"))
+    owner = provisioned.owner_id_on("dentist")
+    assert cells(await wire.query(f"{WHERE}{provisioned.owner_id_on('law')}"))
     for begin in (b"", run("BEGIN") + SYNC):
         if begin:
             wire.send(begin)
@@ -181,7 +154,7 @@ async def test_a_setting_that_is_wrong_fails_before_anything_says_where_to_go(wi
 async def test_an_insert_is_committed_where_it_belongs_and_nowhere_else(
     gateway: Gateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
-    owners = [owner_on(provisioned, shard) for shard in ("law", "medical_1", "medical_2")]
+    owners = [provisioned.owner_id_on(shard) for shard in ("law", "medical_1", "medical_2")]
     connection = await psycopg.AsyncConnection.connect(gateway.dsn(service.user, "crm"))
     try:
         for owner in owners:
@@ -199,7 +172,7 @@ async def test_an_insert_is_committed_where_it_belongs_and_nowhere_else(
             direct = await asyncpg.connect(provisioned.url(shard))
             found = await direct.fetch('SELECT "userId" FROM "Lead" WHERE "name" = \'roams\'')
             await direct.close()
-            here = [owner for owner in owners if owner_on(provisioned, shard) == owner]
+            here = [owner for owner in owners if provisioned.owner_id_on(shard) == owner]
             assert [row[0] for row in found] == here
     finally:
         for shard in ("law", "medical_1", "medical_2"):
@@ -209,7 +182,7 @@ async def test_an_insert_is_committed_where_it_belongs_and_nowhere_else(
 
 
 async def test_hints_and_settings_say_whose_it_is(wire: Wire, provisioned: Provisioned) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     where = 'SELECT current_database() FROM "Lead" LIMIT 1'
     assert await wire.value(f"/* owner='{law}' */ {where}") == "crm_law"
     assert await wire.value(f"{where} -- owner='{dentist}'") == "crm_dentist"
@@ -235,7 +208,7 @@ async def test_hints_and_settings_say_whose_it_is(wire: Wire, provisioned: Provi
 async def test_a_hint_may_not_leave_an_open_transaction(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     await wire.query("BEGIN")
     assert cells(await wire.query(f"{WHERE}{law}"))[0][0] == b"crm_law"
     refused = await wire.query(f"/* owner='{dentist}' */ SELECT 1")
@@ -248,7 +221,7 @@ async def test_a_driver_that_prepares_with_flush_first(
 ) -> None:
     """Parse and Describe are answered before the value is known; the value then decides."""
     for shard in ("law", "hospital", "medical_1"):
-        owner = str(owner_on(provisioned, shard)).encode()
+        owner = str(provisioned.owner_id_on(shard)).encode()
         wire.send(parse_(f"s{shard}", WHERE + "$1") + describe("S", f"s{shard}") + FLUSH)
         assert [one.tag for one in await wire.until("T")] == ["1", "t", "T"]
         wire.send(bind(f"s{shard}", [owner]) + execute() + SYNC)
@@ -260,7 +233,7 @@ async def test_a_driver_that_prepares_with_flush_first(
 async def test_a_pipeline_of_units_for_several_owners(wire: Wire, provisioned: Provisioned) -> None:
     shards = ("law", "hospital", "medical_1", "law")
     sent = b"".join(
-        run(WHERE + "$1", str(owner_on(provisioned, shard)).encode()) + SYNC for shard in shards
+        run(WHERE + "$1", str(provisioned.owner_id_on(shard)).encode()) + SYNC for shard in shards
     )
     wire.send(sent)
     found = [cells(await wire.until("Z"))[0][0] for _ in shards]
@@ -270,7 +243,7 @@ async def test_a_pipeline_of_units_for_several_owners(wire: Wire, provisioned: P
 async def test_two_owners_in_one_batch_are_refused_as_one(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    one, other = owner_on(provisioned, "law"), owner_on(provisioned, "hospital")
+    one, other = provisioned.owner_id_on("law"), provisioned.owner_id_on("hospital")
     insert = 'UPDATE "Lead" SET "score" = "score" WHERE "userId" = $1'
     batch = run(insert, str(one).encode()) + run(insert, str(other).encode()) + SYNC
     wire.send(batch)
@@ -290,7 +263,7 @@ async def test_grants_limit_whom_a_service_acts_for(
     start_gateway: StartGateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
     meta = await asyncpg.connect(provisioned.url("meta"))
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     try:
         await meta.execute(
             "INSERT INTO gateway.login (name, kind, verifier) SELECT 'narrow', 'service', verifier"
@@ -318,7 +291,7 @@ async def test_an_owner_login_may_not_name_another(
     start_gateway: StartGateway, gateway: Gateway, provisioned: Provisioned
 ) -> None:
     law = provisioned.owner_on("law")
-    other = str(owner_on(provisioned, "dentist"))
+    other = str(provisioned.owner_id_on("dentist"))
     update = 'UPDATE "Lead" SET "score" = 0 WHERE "userId" = '
     statements = (
         f"{update}{other}",

@@ -8,39 +8,15 @@ import asyncpg
 import pytest
 
 from gateway.demo.seed import SeedLogin
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
 from tests.running import eventually, past_the_gateway
-from tests.wire import Message, Place, Wire, bind, execute, parse_, run
+from tests.wire import Message, Place, Wire, bind, execute, parse_, run, sqlstate
 
 SYNC = b"S\0\0\0\4"
 WHERE = 'SELECT current_database() FROM "Lead" WHERE "userId" = '
 ANY = 'SELECT current_database() FROM "Lead" LIMIT 1'
 COUNT = 'SELECT count(*), current_database() FROM "Lead" WHERE "userId" = '
-
-
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
-
-
-@pytest.fixture
-async def wire(gateway: Gateway, service: SeedLogin) -> AsyncIterator[Wire]:
-    place = Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
-    connection = await Wire.logged_in(place)
-    yield connection
-    await connection.close()
-
-
-def owner_on(provisioned: Provisioned, shard: str) -> int:
-    owner = provisioned.owner_on(shard).owner
-    assert owner is not None
-    return int(owner)
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 def status(messages: list[Message]) -> bytes:
@@ -55,7 +31,7 @@ async def answer(wire: Wire, data: bytes) -> list[Message]:
 async def test_trap_execute_by_sql_of_what_the_protocol_prepared(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     assert sqlstate(await answer(wire, parse_("find", f"{COUNT}$1"))) is None
     for owner, database in ((law, "crm_law"), (dentist, "crm_dentist"), (law, "crm_law")):
         found = await wire.query(f"EXECUTE find({owner})")
@@ -72,7 +48,7 @@ async def test_trap_a_refused_owner_in_a_comment_does_not_fall_back_to_the_trans
     start_gateway: StartGateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
     meta = await asyncpg.connect(provisioned.url("meta"))
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     try:
         await meta.execute(
             "INSERT INTO gateway.login (name, kind, verifier) SELECT 'strict', 'service', verifier"
@@ -110,7 +86,7 @@ async def test_trap_an_empty_owner_is_asked_for_once_and_is_nobody(
 async def test_trap_a_key_that_is_null_binds_no_transaction(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner = owner_on(provisioned, "hospital")
+    owner = provisioned.owner_id_on("hospital")
     await wire.query("BEGIN")
     nothing = await answer(wire, run(f"{WHERE}$1", None))
     assert (sqlstate(nothing), status(nothing)) == (None, b"T")
@@ -126,7 +102,7 @@ async def test_trap_a_key_that_is_null_binds_no_transaction(
 async def test_trap_an_owner_that_is_rolled_back_says_nothing_any_more(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     begin = ("BEGIN", "SAVEPOINT a", f"SET LOCAL gateway.owner = '{law}'", "SAVEPOINT b")
     for text in (*begin, "ROLLBACK TO a"):
         assert status(await wire.query(text)) == b"T"
@@ -149,7 +125,7 @@ async def test_trap_an_owner_that_is_rolled_back_says_nothing_any_more(
 async def test_savepoints_that_end_before_there_is_a_place_bind_nothing(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    owner = owner_on(provisioned, "hospital")
+    owner = provisioned.owner_id_on("hospital")
     for text in ("BEGIN", "SAVEPOINT a", "SAVEPOINT b", "RELEASE b", "RELEASE SAVEPOINT a"):
         assert status(await wire.query(text)) == b"T"
     assert await wire.value(f"{WHERE}{owner} LIMIT 1") == "crm_hospital"
@@ -166,7 +142,7 @@ async def test_savepoints_that_end_before_there_is_a_place_bind_nothing(
 async def test_trap_rows_are_given_to_nobody_in_another_database(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     give = 'UPDATE "Lead" SET "userId" = {} WHERE "id" = 0'
     assert sqlstate(await wire.query(give.format(law))) == "0A000"
     await wire.query("BEGIN")
@@ -188,7 +164,7 @@ async def test_trap_binary_text_is_not_taken_for_a_number(
     connection = await asyncpg.connect(gateway.dsn(service.user, "crm"))
     try:
         for shard in ("law", "medical_1", "dentist"):
-            owner = str(owner_on(provisioned, shard))
+            owner = str(provisioned.owner_id_on(shard))
             text = f"{COUNT}$1".replace('"userId" =', '"userId"::text =')
             found = await connection.fetchrow(f"{text} GROUP BY 2", owner)
             assert found is not None and found[1] == f"crm_{shard}"
@@ -201,7 +177,7 @@ async def clerk(
     gateway: Gateway, provisioned: Provisioned, service: SeedLogin
 ) -> AsyncIterator[Wire]:
     """A login that acts for one owner of LAW only; its password is the service login's."""
-    meta, law = provisioned.url("meta"), owner_on(provisioned, "law")
+    meta, law = provisioned.url("meta"), provisioned.owner_id_on("law")
     await past_the_gateway(
         meta,
         "INSERT INTO gateway.login (name, kind, verifier)"
@@ -220,7 +196,7 @@ async def clerk(
 async def test_trap_everybodys_rows_of_meta_tables_are_not_for_who_acts_for_some(
     clerk: Wire, provisioned: Provisioned
 ) -> None:
-    law, dentist = owner_on(provisioned, "law"), owner_on(provisioned, "dentist")
+    law, dentist = provisioned.owner_id_on("law"), provisioned.owner_id_on("dentist")
     sessions = 'SELECT "userId" FROM "Session"'
     for text in (
         sessions,
@@ -248,7 +224,7 @@ async def test_trap_everybodys_rows_of_meta_tables_are_not_for_who_acts_for_some
 async def test_trap_a_search_path_of_the_transaction_says_which_table_a_name_means(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, url = owner_on(provisioned, "law"), provisioned.url("law")
+    law, url = provisioned.owner_id_on("law"), provisioned.url("law")
     await past_the_gateway(
         url, 'CREATE SCHEMA apart CREATE VIEW "User" AS SELECT * FROM public."User"'
     )
@@ -278,7 +254,7 @@ async def test_trap_a_search_path_of_the_transaction_says_which_table_a_name_mea
 async def test_trap_a_sequence_lies_where_its_table_does(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law = owner_on(provisioned, "law")
+    law = provisioned.owner_id_on("law")
     draw = "SELECT current_database() FROM (SELECT nextval('{}')) AS drawn"
     lead = draw.format('"Lead_id_seq"')
     await wire.query("BEGIN")
@@ -299,7 +275,7 @@ async def test_trap_who_was_moved_reads_what_was_copied(
     gateway: Gateway, provisioned: Provisioned
 ) -> None:
     """A replica of the new place may not have it yet: until then the primary serves."""
-    marks, owner = gateway.worker.context.health.marks, str(owner_on(provisioned, "law"))
+    marks, owner = gateway.worker.context.health.marks, str(provisioned.owner_id_on("law"))
     for payload in (f"owner:{owner}", "all"):
         key = owner if payload != "all" else "\0law"
         before = marks.marked_at(key)

@@ -38,6 +38,7 @@ from tests.wire import (
     parse_,
     run,
     send_cancel,
+    sqlstates,
     transcript,
 )
 
@@ -88,10 +89,6 @@ def tags(heard: list[Message]) -> str:
 def cells(heard: list[Message]) -> list[bytes | None]:
     """The first cell of every row."""
     return [one.cells[0] for one in heard if one.tag == "D"]
-
-
-def sqlstates(heard: list[Message]) -> list[str]:
-    return [one.fields["C"] for one in heard if one.tag == "E"]
 
 
 # --- when a server is given back -------------------------------------------------------------

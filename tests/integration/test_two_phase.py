@@ -15,23 +15,28 @@ from gateway.demo.binaries import find_postgres
 from gateway.demo.postgres import FAST, Cluster
 from gateway.demo.seed import SeedLogin
 from gateway.protocol import messages
-from gateway.router.identity import LoginKind
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway
 from tests.running import changed, moved, past_the_gateway, rest, running
 from tests.running import place as where
-from tests.wire import Message, Place, Wire, bind, describe, execute, parse_, run, send_cancel
+from tests.wire import (
+    Message,
+    Place,
+    Wire,
+    bind,
+    describe,
+    execute,
+    parse_,
+    run,
+    send_cancel,
+    sqlstate,
+)
 
 FLUSH = b"H\0\0\0\4"
 SYNC = b"S\0\0\0\4"
 ON = {"routing": {"two_phase": True, "two_phase_resolve_interval_s": 0.3}}
 LAW, HOSPITAL = "law", "hospital"
 MEMO = "two-phase"
-
-
-@pytest.fixture
-def service(provisioned: Provisioned) -> SeedLogin:
-    return next(one for one in provisioned.logins.values() if one.kind is LoginKind.SERVICE)
 
 
 @pytest.fixture(autouse=True)
@@ -78,19 +83,9 @@ async def prepared(provisioned: Provisioned) -> list[str]:
     return [row["gid"] for row in rows]
 
 
-def owner_on(provisioned: Provisioned, shard: str) -> int:
-    owner = provisioned.owner_on(shard).owner
-    assert owner is not None
-    return int(owner)
-
-
 def status(messages: list[Message]) -> bytes:
     assert messages[-1].tag == "Z"
     return messages[-1].body
-
-
-def sqlstate(messages: list[Message]) -> str | None:
-    return next((one.fields["C"] for one in messages if one.tag == "E"), None)
 
 
 def tag(messages: list[Message]) -> bytes:
@@ -127,7 +122,7 @@ async def sessions(provisioned: Provisioned, name: str) -> int:
 async def test_meta_and_two_industries_commit_together(
     wire: Wire, provisioned: Provisioned, branching: Gateway
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     assert status(await wire.query("BEGIN")) == b"T"
     for text in (insert(law, "one"), insert(hospital, "one"), session(law, "one")):
         said = await wire.query(text)
@@ -149,7 +144,7 @@ async def test_meta_and_two_industries_commit_together(
 async def test_rollback_and_an_error_in_any_branch_undo_all(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     for end in ("ROLLBACK", "COMMIT"):
         await wire.query("BEGIN")
         await wire.query(insert(law, "two"))
@@ -164,8 +159,8 @@ async def test_rollback_and_an_error_in_any_branch_undo_all(
 
 
 async def test_savepoints_hold_on_all_branches(wire: Wire, provisioned: Provisioned) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
-    one, two = owner_on(provisioned, "medical_1"), owner_on(provisioned, "medical_2")
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
+    one, two = provisioned.owner_id_on("medical_1"), provisioned.owner_id_on("medical_2")
     script = [
         ("BEGIN", b"T"),
         (insert(law, "kept"), b"T"),
@@ -200,7 +195,7 @@ async def test_savepoints_hold_on_all_branches(wire: Wire, provisioned: Provisio
 async def test_settings_and_isolation_hold_on_all_branches(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     await wire.query("BEGIN ISOLATION LEVEL SERIALIZABLE")
     await wire.query("SET LOCAL lock_timeout = '7s'")
     await wire.query(insert(law, "set"))
@@ -233,7 +228,7 @@ async def test_settings_and_isolation_hold_on_all_branches(
 async def test_extended_protocol_in_units_of_many_shapes(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     into = """INSERT INTO "Lead" ("userId", "name", "email") VALUES ($1, $2, 'a@b')"""
     values = [str(law).encode(), b"two-phase ext"], [str(hospital).encode(), b"two-phase ext"]
     # BEGIN with the first statement, a statement with what belongs elsewhere, COMMIT with another.
@@ -258,7 +253,7 @@ async def test_extended_protocol_in_units_of_many_shapes(
 async def test_what_stands_behind_an_error_in_a_pipeline_is_skipped(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     await wire.query("BEGIN")
     await wire.query(insert(law, "skipped"))
     wire.send(run("SELECT 1/0") + run(insert(hospital, "skipped")) + run("COMMIT") + SYNC)
@@ -283,7 +278,7 @@ async def test_what_stands_behind_an_error_in_a_pipeline_is_skipped(
 async def test_one_writer_needs_no_second_phase(
     wire: Wire, provisioned: Provisioned, branching: Gateway
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     reads = f'SELECT count(*) FROM "Lead" WHERE "userId" = {hospital}'
     for texts in ([insert(law, "solo"), reads], [reads, insert(law, "solo")], [reads]):
         await wire.query("BEGIN")
@@ -297,7 +292,7 @@ async def test_one_writer_needs_no_second_phase(
 async def test_what_cannot_be_prepared_fails_as_postgresql_says(
     wire: Wire, provisioned: Provisioned
 ) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     await wire.query("BEGIN")
     await wire.query(insert(law, "temp"))
     await wire.query("CREATE TEMP TABLE scratch (id int)")
@@ -323,8 +318,8 @@ async def test_what_cannot_be_done_on_all_branches_is_refused(
     wire: Wire, provisioned: Provisioned, text: str
 ) -> None:
     await wire.query("BEGIN")
-    await wire.query(insert(owner_on(provisioned, LAW), "refused"))
-    await wire.query(insert(owner_on(provisioned, HOSPITAL), "refused"))
+    await wire.query(insert(provisioned.owner_id_on(LAW), "refused"))
+    await wire.query(insert(provisioned.owner_id_on(HOSPITAL), "refused"))
     said = await wire.query(text)
     assert (sqlstate(said), status(said)) == ("0A000", b"E")
     assert tag(await wire.query("COMMIT")) == b"ROLLBACK"
@@ -332,7 +327,7 @@ async def test_what_cannot_be_done_on_all_branches_is_refused(
 
 
 async def test_drivers(branching: Gateway, provisioned: Provisioned, service: SeedLogin) -> None:
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     dsn = branching.dsn(service.user, "crm")
     into = """INSERT INTO "Lead" ("userId", "name", "email") VALUES ({}, '{}', 'a@b')"""
     connection = await asyncpg.connect(dsn)
@@ -368,7 +363,7 @@ async def test_a_client_that_vanishes_leaves_nothing(
     branching: Gateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
     place = Place("127.0.0.1", branching.port, service.user, service.password, "crm")
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     lasts = (insert(hospital, "gone"), "SELECT pg_sleep(5)", "SAVEPOINT s", "COMMIT")
     for number, last in enumerate(lasts):
         wire = await Wire.logged_in(place)
@@ -393,7 +388,7 @@ async def left_behind(provisioned: Provisioned, transaction: str, name: str) -> 
     for shard, gid in zip((LAW, HOSPITAL), gids, strict=True):
         connection = await asyncpg.connect(provisioned.url(shard))
         await connection.execute(
-            f"BEGIN; {insert(owner_on(provisioned, shard), name)}; PREPARE TRANSACTION '{gid}'"
+            f"BEGIN; {insert(provisioned.owner_id_on(shard), name)}; PREPARE TRANSACTION '{gid}'"
         )
         await connection.close()
     return gids
@@ -462,7 +457,7 @@ async def test_a_decision_that_comes_second_is_not_written(
     wire: Wire, provisioned: Provisioned, branching: Gateway
 ) -> None:
     """The resolver was faster: what it has aborted is not committed by anybody."""
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     two_phase = branching.worker.context.two_phase
     name = f"{await log_name(provisioned)}_{two_phase._instance}_1"
     await past_the_gateway(
@@ -480,8 +475,8 @@ async def test_a_log_that_cannot_be_written(
     wire: Wire, provisioned: Provisioned, branching: Gateway
 ) -> None:
     law, hospital, meta = (
-        owner_on(provisioned, LAW),
-        owner_on(provisioned, HOSPITAL),
+        provisioned.owner_id_on(LAW),
+        provisioned.owner_id_on(HOSPITAL),
         provisioned.url("meta"),
     )
     await past_the_gateway(meta, "ALTER TABLE gateway.two_phase RENAME TO two_phase_lost")
@@ -503,7 +498,7 @@ async def test_a_server_that_is_lost_takes_the_whole_transaction_with_it(
     branching: Gateway, provisioned: Provisioned, service: SeedLogin
 ) -> None:
     place = Place("127.0.0.1", branching.port, service.user, service.password, "crm")
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     for parked in (True, False):
         wire = await Wire.logged_in(place)
         await wire.query("BEGIN")
@@ -526,7 +521,7 @@ async def test_a_branch_that_cannot_be_had_fails_the_statement(
     limits = {"pool": {"max": 1, "queue_timeout_ms": 200}}
     gateway = await start_gateway({**ON, **limits})
     place = Place("127.0.0.1", gateway.port, service.user, service.password, "crm")
-    law, hospital = owner_on(provisioned, LAW), owner_on(provisioned, HOSPITAL)
+    law, hospital = provisioned.owner_id_on(LAW), provisioned.owner_id_on(HOSPITAL)
     holder, wire = await Wire.logged_in(place), await Wire.logged_in(place)
     await holder.query("BEGIN")
     await holder.query(insert(hospital, "full"))
@@ -548,8 +543,8 @@ async def test_a_cancel_hits_the_branch_that_runs_and_fails_all(
     wire: Wire, provisioned: Provisioned, branching: Gateway
 ) -> None:
     await wire.query("BEGIN")
-    await wire.query(insert(owner_on(provisioned, LAW), "cancelled"))
-    await wire.query(insert(owner_on(provisioned, HOSPITAL), "cancelled"))
+    await wire.query(insert(provisioned.owner_id_on(LAW), "cancelled"))
+    await wire.query(insert(provisioned.owner_id_on(HOSPITAL), "cancelled"))
     wire.send(messages.query("SELECT pg_sleep(20)"))
     await asyncio.sleep(0.2)
     session = next(iter(branching.worker.context.registry))
@@ -572,8 +567,8 @@ async def test_a_server_without_prepared_transactions_is_named(
         async with running(there) as worker:
             wire = await Wire.logged_in(where(worker, service, "crm"))
             await wire.query("BEGIN")
-            await wire.query(insert(owner_on(provisioned, LAW), "unprepared"))
-            said = await wire.query(insert(owner_on(provisioned, HOSPITAL), "unprepared"))
+            await wire.query(insert(provisioned.owner_id_on(LAW), "unprepared"))
+            said = await wire.query(insert(provisioned.owner_id_on(HOSPITAL), "unprepared"))
             assert (sqlstate(said), status(said)) == ("0A000", b"E")
             assert "max_prepared_transactions" in said[0].fields["H"]
             assert tag(await wire.query("COMMIT")) == b"ROLLBACK"

@@ -217,7 +217,11 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(replica=REPLICA)
     def promote(self, replica: int) -> None:
-        """The primary's address is the promoted server's from now on; the old server is gone."""
+        """The primary's address is the promoted server's from now on; the old server is gone.
+
+        What the promotion loses is promised no more: should a server that was left on the old
+        timeline be promoted later, it comes back for everybody once that server is looked at.
+        """
         standby = self.standbys[replica]
         if not standby.in_recovery:
             return
@@ -225,6 +229,8 @@ class Cluster(RuleBasedStateMachine):
         standby.flushed = len(standby.log)
         standby.timeline = standby.told_timeline = self.primary.timeline + 1
         self.primary = standby
+        for told in self.told.values():
+            told.intersection_update(standby.log)
         self.lost(PRIMARY)
 
     @rule(replica=REPLICA)
