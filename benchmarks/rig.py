@@ -70,8 +70,13 @@ is installed here; where that is compiled the interpreted one is measured beside
 
 TARGETS = ("direct", "pgbouncer", *GATEWAYS)
 
-ON_DEMAND: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"gateway-uvloop": {"transport": "uvloop"}, "gateway-own": {"transport": "own"}}
+ON_DEMAND: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gateway-uvloop": {"transport": "uvloop"},
+        "gateway-own": {"transport": "own"},
+        "gateway-shared": {"pool": {"share_depth": 4}},
+        "gateway-shared-own": {"transport": "own", "pool": {"share_depth": 4}},
+    }
 )
 """Variants that are measured when `--targets` names them: what differs in their settings."""
 
@@ -160,7 +165,8 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
         for name, environ in GATEWAYS.items():
             targets.append(Gateway(name, folder, raw, password, environ))
         for name, changes in ON_DEMAND.items():
-            targets.append(Gateway(name, folder, {**raw, **changes}, password, _INSTALLED))
+            settings = _changed(raw, changes)
+            targets.append(Gateway(name, folder, settings, password, _INSTALLED))
         chosen = tuple(target for target in targets if target.name in names)
         for target in chosen:
             stack.push_async_callback(target.stop)
@@ -178,6 +184,14 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
             versions=_versions(installation, pgbench, pgbouncer),
             notes=tuple(_notes(names, pgbouncer, strace)),
         )
+
+
+def _changed(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some changed, section by section."""
+    return {**raw} | {
+        name: {**raw.get(name, {}), **value} if isinstance(value, Mapping) else value
+        for name, value in changes.items()
+    }
 
 
 def _folder(stack: AsyncExitStack) -> Path:
