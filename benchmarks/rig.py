@@ -121,9 +121,9 @@ class Rig:
 
     def variant(self, base: str, name: str, changes: Mapping[str, Any]) -> Gateway:
         """A gateway of its own, like the target ``base`` but for some settings; not started."""
-        settings = {**self.raw, **changes}
-        named = f"{base}-{name}-{next(self._serial)}"
-        return Gateway(named, self.folder, settings, self.password, GATEWAYS[base])
+        gateway = next(target for target in self.targets if target.name == base)
+        assert isinstance(gateway, Gateway)
+        return gateway.variant(f"{base}-{name}-{next(self._serial)}", changes)
 
     async def in_postgres(self, sql: str, database: str = BENCH_DATABASE) -> None:
         """Runs a statement past every proxy, as the superuser."""
@@ -164,9 +164,8 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
             targets.append(PgBouncer(pgbouncer, folder, cluster, password, verifier))
         for name, environ in GATEWAYS.items():
             targets.append(Gateway(name, folder, raw, password, environ))
-        for name, changes in ON_DEMAND.items():
-            settings = _changed(raw, changes)
-            targets.append(Gateway(name, folder, settings, password, _INSTALLED))
+        installed = Gateway("installed", folder, raw, password, _INSTALLED)
+        targets += [installed.variant(name, changes) for name, changes in ON_DEMAND.items()]
         chosen = tuple(target for target in targets if target.name in names)
         for target in chosen:
             stack.push_async_callback(target.stop)
@@ -184,14 +183,6 @@ async def rig(plan: Plan, names: Sequence[str], report: Report) -> AsyncIterator
             versions=_versions(installation, pgbench, pgbouncer),
             notes=tuple(_notes(names, pgbouncer, strace)),
         )
-
-
-def _changed(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some changed, section by section."""
-    return {**raw} | {
-        name: {**raw.get(name, {}), **value} if isinstance(value, Mapping) else value
-        for name, value in changes.items()
-    }
 
 
 def _folder(stack: AsyncExitStack) -> Path:
