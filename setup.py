@@ -38,6 +38,7 @@ HOT = (
     "pool/server",
     "pool/core",
     "pool/fairness",
+    "pool/counters",
     "pool/sharing",
     "pool/pool",
     "session/inbox",

@@ -264,7 +264,7 @@ _POOL_COUNTERS = (
     _PoolMetric(
         "rides",
         "Short reads sent behind another client's on its connection (pool.share_depth).",
-        lambda pool: pool.sharing.rides,
+        lambda pool: pool.counters.rides,
     ),
     _PoolMetric(
         "query_timeouts",

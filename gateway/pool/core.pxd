@@ -1,6 +1,8 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
-from gateway.pool.fairness cimport FairQueue
+cimport cython
+
+from gateway.pool.fairness cimport FairQueue, Turn
 
 cdef class PoolCore:
     cdef public dict _busy
@@ -23,5 +25,10 @@ cdef class PoolCore:
     cpdef checkout(self, preferred=*, tenant=*, double now=*)
     cpdef enqueue(self, waiter, double now, tenant=*)
     cpdef release(self, server, double now=*)
+    cpdef first(self, double now)
+    @cython.locals(since=cython.double, rides=list)
+    cpdef double ride(self, server, double now) except? -1
+    @cython.locals(rides=list, turn=Turn)
+    cpdef pass_on(self, server, double now)
     cdef _serve(self, server, double now)
     cdef _end(self, held, double now)

@@ -7,8 +7,6 @@ afterwards.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -68,7 +66,7 @@ class PoolCore:
         self._busy = self._servers[ServerState.BUSY]
         self._cleaning = self._servers[ServerState.CLEANING]
         self._closing = self._servers[ServerState.CLOSING]
-        self._rides: dict[Server, deque[Turn]] = {}
+        self._rides: dict[Server, list[Turn]] = {}
         """Of busy servers that several share, the turns behind the one that is served."""
 
     # --- bounds ---
@@ -253,22 +251,26 @@ class PoolCore:
         self._busy[server] = turn
         return waiter, since
 
-    def ride(
-        self, server: Server, suits: Callable[[Waiter], bool], now: float
-    ) -> tuple[Waiter, float] | None:
-        """Who is next, if he suits, follows on a busy server; and since when he waited."""
-        served = self.fair.next(now, suits) if self.fair.ready else None
-        if served is None:
-            return None
-        waiter, since, turn = served
-        self._rides.setdefault(server, deque()).append(turn)
-        return waiter, since
+    def first(self, now: float) -> Waiter | None:
+        """Who is to be served next, and goes on waiting; None when nobody may have a server."""
+        return self.fair.first(now) if self.fair.ready else None
+
+    def ride(self, server: Server, now: float) -> float:
+        """He follows on a busy server; since when he waited."""
+        served = self.fair.next(now)
+        assert served is not None
+        _, since, turn = served
+        rides = self._rides.get(server)
+        if rides is None:
+            rides = self._rides[server] = []
+        rides.append(turn)
+        return since
 
     def pass_on(self, server: Server, now: float) -> None:
         """A shared server is busy for the next one now, on his account."""
-        busy, rides = self._busy, self._rides[server]
-        self._end(busy[server], now)
-        turn = busy[server] = rides.popleft()
+        rides = self._rides[server]
+        self._end(self._busy[server], now)
+        turn = self._busy[server] = rides.pop(0)
         turn.since = now
         if not rides:
             del self._rides[server]

@@ -10,7 +10,7 @@ SIGCOMM 1996.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -285,42 +285,45 @@ class FairQueue:
             meter.held += 1
         return Turn(tenant, None, meters, 0.0, now)
 
-    def next(
-        self, now: float, suits: Callable[[Waiter], bool] | None = None
-    ) -> tuple[Waiter, float, Turn] | None:
-        """Whose turn it is, since when they wait, and the turn; None when nobody is ready.
+    def first(self, now: float) -> Waiter | None:
+        """Whose turn it is, who goes on waiting; None when nobody is ready."""
+        account = self._first(now)
+        return None if account is None else next(iter(self._lines[account]))
 
-        None, too, when whose turn it is does not suit: nobody is overtaken.
-        """
+    def next(self, now: float) -> tuple[Waiter, float, Turn] | None:
+        """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
+        account = self._first(now)
+        return None if account is None else self._serve(account, now)
+
+    def _first(self, now: float) -> Account | None:
+        """Whose turn it is; its entry is the first in the heap then."""
         self._seen_s = now
         heap = self._heap
         while heap:
-            tag, entry, account = heappop(heap)
+            tag, entry, account = heap[0]
             if entry != account.entry:
+                heappop(heap)
                 continue
+            full = _first_full(account.meters) if account.meters else None
+            if full is None and (tag >= account.finish or len(heap) == 1):
+                return account
+            heappop(heap)
             account.entry = 0
-            if account.meters:
-                full = _first_full(account.meters)
-                if full is not None:
-                    self._park(account, full)
-                    continue
-            if tag < account.finish and heap:
+            if full is not None:
+                self._park(account, full)
+            else:
                 self._place(account)  # it has been charged more since
-                continue
-            if suits is not None and not suits(next(iter(self._lines[account]))):
-                account.entry = entry
-                heappush(heap, (tag, entry, account))
-                return None
-            return self._serve(account, tag, now)
         return None
 
-    def _serve(self, account: Account, tag: float, now: float) -> tuple[Waiter, float, Turn]:
+    def _serve(self, account: Account, now: float) -> tuple[Waiter, float, Turn]:
+        heappop(self._heap)
+        account.entry = 0
         line = self._lines[account]
         waiter, tenant = line.popitem(last=False)
         since = self.since[waiter]
         self._left(waiter, account, line)
-        if tag > self.virtual:
-            self.virtual = tag
+        if account.tag > self.virtual:
+            self.virtual = account.tag
         guess_s = account.guess_s
         account.finish = self._paid(account) + guess_s / account.weight
         account.held += 1

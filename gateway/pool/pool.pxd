@@ -3,26 +3,12 @@
 cimport cython
 
 from gateway.pool.core cimport PoolCore
+from gateway.pool.counters cimport PoolCounters
 from gateway.pool.server cimport ServerConnection
-from gateway.pool.sharing cimport Sharer
+from gateway.pool.sharing cimport Sharer, Sharing
 
 cdef class Waiter(Sharer):
     cpdef granted(self, ServerConnection server)
-
-cdef class PoolCounters:
-    cdef public Py_ssize_t checkouts
-    cdef public Py_ssize_t waits
-    cdef public Py_ssize_t wait_us
-    cdef public Py_ssize_t timeouts
-    cdef public Py_ssize_t idle_transactions
-    cdef public Py_ssize_t query_timeouts
-    cdef public Py_ssize_t unseen_changes
-    cdef public Py_ssize_t rejections
-    cdef public Py_ssize_t opened
-    cdef public Py_ssize_t open_failures
-    cdef public Py_ssize_t lost
-    cdef public Py_ssize_t cleaned
-    cdef public Py_ssize_t cancels
 
 cdef class Pool:
     cdef object __weakref__
@@ -34,7 +20,7 @@ cdef class Pool:
     cdef public object last_error
     cdef public dict greeting
     cdef public object schema
-    cdef public object sharing
+    cdef public Sharing sharing
     cdef public dict notifiers
     cdef public object _open_connection
     cdef public object _clock

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 
 from gateway.clock import Clock, jittered
 from gateway.errors import (
@@ -22,6 +21,7 @@ from gateway.net.connect import OutOfDescriptors, send_cancel
 from gateway.pool.breaker import Breaker
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.counters import PoolCounters
 from gateway.pool.fairness import NOBODY, Tenant
 from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
@@ -69,25 +69,6 @@ class Waiter(Sharer):
         """The pool takes nobody any more: find the way anew."""
 
 
-@dataclass
-class PoolCounters:
-    """Totals since the start, as plain integers."""
-
-    checkouts: int = 0
-    waits: int = 0
-    wait_us: int = 0
-    timeouts: int = 0
-    idle_transactions: int = 0
-    query_timeouts: int = 0
-    unseen_changes: int = 0
-    rejections: int = 0
-    opened: int = 0
-    open_failures: int = 0
-    lost: int = 0
-    cleaned: int = 0
-    cancels: int = 0
-
-
 OpenConnection = Callable[[float, Mapping[str, str]], Awaitable[ServerConnection]]
 """Opens a server connection in at most so many seconds, with these startup parameters besides
 user and database. Raises ConnectFailed."""
@@ -110,8 +91,10 @@ class Pool:
         self.limits = limits
         self.core = PoolCore(limits.min, limits.max, limits.queue_max)
         self.core.reserve = limits.operator_reserve
-        self.sharing = Sharing(self.core, self.release, limits.share_depth, limits.share_ms / 1000)
         self.counters = PoolCounters()
+        self.sharing = Sharing(
+            self.core, self.counters, self.release, limits.share_depth, limits.share_ms / 1000
+        )
         self.last_error = ""
         self.greeting: dict[bytes, bytes] = {}
         """The parameters a fresh server reports, once one is known."""
@@ -178,8 +161,11 @@ class Pool:
         now = server.used_at = self._clock()
         if server.lost or server.closing:
             return
+        if server.timing is not None:
+            server.timing.took(now - server.turn_at)
+            server.timing = None
         if server.line:
-            self.sharing.pass_on(server, server.used_at)
+            self.sharing.pass_on(server, now)
         elif server.cancels:
             self.core.to_cleaning(server)
             self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
@@ -204,6 +190,7 @@ class Pool:
         without a Sync behind them.
         """
         server.unlink()
+        server.timing = None
         server.used_at = self._clock()
         if server.lost or server.closing:
             return
@@ -545,13 +532,10 @@ class Pool:
             self._grant(server, waiter, since, now)
 
     def _grant(self, server: ServerConnection, waiter: Waiter, since: float, now: float) -> None:
-        self.counters.checkouts += 1
-        self.counters.wait_us += int((now - since) * 1e6)
+        self.counters.served(now - since)
         waiter.granted(server)
         if self.sharing.depth > 1 and self.core.fair.ready:
-            for _, waited_since in self.sharing.fill(server, waiter, now):
-                self.counters.checkouts += 1
-                self.counters.wait_us += int((now - waited_since) * 1e6)
+            self.sharing.begin(server, waiter, now)
 
     def _unwanted(self, server: ServerConnection, now: float) -> bool:
         if self.core.retired or self.core.over() > 0 or now >= server.life_ends_at:
@@ -590,7 +574,6 @@ class Pool:
             _log.warning("%s: lost server %d: %s", self.name, server.pid, self.last_error)
         self._deadlines.pop(server, None)
         self.notifiers.pop(server.pid, None)
-        self.sharing.forget(server)
         self.core.gone(server, self._clock())
         self._permits.gone(server.pid)
         self._open_wanted()

@@ -6,6 +6,7 @@ from gateway.pool.prepared cimport Prepared, Schema, Unnamed
 from gateway.protocol.framing cimport message_size, walk
 from gateway.protocol.octets cimport cut
 from gateway.protocol.replies cimport Expected, Replies
+from gateway.router.statement cimport Timing
 
 cdef int _A, _C, _D, _E, _N, _S, _Z, _IDLE, _DESCRIBE
 cdef Py_ssize_t _HEADER_BYTES, _READY_BYTES, _WHOLE_MAX_BYTES
@@ -18,7 +19,7 @@ cdef class LinkedClient:
     cpdef server_ready(self, int status)
 
 cdef class Rider(LinkedClient):
-    pass
+    cpdef turn_came(self, ServerConnection server)
 
 @cython.final
 cdef class ServerConnection:
@@ -36,7 +37,7 @@ cdef class ServerConnection:
     cdef public bint holds_ready
     cdef public bytes last_command
     cdef public object last_error
-    cdef public object line
+    cdef public list line
     cdef public double life_ends_at
     cdef public bint lost
     cdef public double opened_at
@@ -57,11 +58,15 @@ cdef class ServerConnection:
     cdef public bint tainted
     cdef public object transport
     cdef public double timed_out_s
+    cdef public Timing timing
+    cdef public double turn_at
     cdef public bint turn_is_over
     cdef public Py_ssize_t turns
     cdef public Unnamed unnamed
     cdef public double used_at
     cpdef link(self, LinkedClient client, number)
+    @cython.locals(rider=Rider)
+    cpdef next_in_line(self)
     cpdef unlink(self)
     cpdef pause_reading(self)
     cpdef resume_reading(self)
@@ -84,4 +89,5 @@ cdef class ServerConnection:
     cpdef _on_command_end(self, int tag, bytes body)
     cdef bint _is_described(self) except -1
     cdef bint _is_clients_error(self, Expected head, int tag) except -1
+    cpdef _turn_over(self)
     cpdef _ready(self)

@@ -7,7 +7,6 @@ nobody may see, are looked at.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.octets import cut
 from gateway.protocol.replies import Expected, Replies
+from gateway.router.statement import Timing
 
 IDLE = ord("I")
 """ReadyForQuery's status outside of a transaction."""
@@ -83,7 +83,7 @@ class Rider(LinkedClient):
     __slots__ = ()
 
     def turn_came(self, server: ServerConnection) -> None:
-        """What the server sends next is its answer: it is linked from now on."""
+        """What the server sends next is its answer: it is to link itself."""
 
     def ask_elsewhere(self) -> None:
         """Its turn does not come here; of what it sent nothing has been told."""
@@ -136,7 +136,9 @@ class ServerConnection:
         "status",
         "tainted",
         "timed_out_s",
+        "timing",
         "transport",
+        "turn_at",
         "turn_is_over",
         "turns",
         "unnamed",
@@ -156,8 +158,12 @@ class ServerConnection:
         self.secret = secret
         self.parameters = parameters
         self.replies = Replies()
-        self.line: deque[tuple[Rider, int]] = deque()
-        """Who has sent behind the linked client, with their numbers."""
+        self.line: list[Rider] = []
+        """Who has sent behind the linked client."""
+        self.turn_at = 0.0
+        """Since when the linked client has its turn, where others wait."""
+        self.timing: Timing | None = None
+        """Where to note how long that is, if it is one read."""
         self.turn_is_over = False
         """The linked client has all of its answer, and the next one in line is not linked yet."""
         self.status = IDLE
@@ -241,8 +247,7 @@ class ServerConnection:
     def next_in_line(self) -> None:
         """What comes next is for the next one in line."""
         self.turn_is_over = False
-        rider, number = self.line.popleft()
-        self.link(rider, number)
+        rider = self.line.pop(0)
         rider.turn_came(self)
 
     def unlink(self) -> None:
@@ -384,8 +389,7 @@ class ServerConnection:
         if client is not None:
             client.server_lost(self._loss(exc))
         while self.line:
-            rider, _ = self.line.popleft()
-            rider.ask_elsewhere()
+            self.line.pop(0).ask_elsewhere()
         if self._owner_lost is not None:
             self._owner_lost(self)
             self._owner_lost = None
@@ -520,7 +524,7 @@ class ServerConnection:
 
     def _turn_over(self) -> None:
         """The linked client has its answer; others are in line."""
-        if self.status != IDLE:
+        if self.status != _IDLE:
             raise ProtocolViolation("what was to be a read by itself began a transaction")
         self.turns += 1
         self.timed_out_s = 0.0

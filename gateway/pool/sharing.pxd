@@ -1,6 +1,26 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
-from gateway.pool.server cimport Rider
+cimport cython
+
+from gateway.pool.core cimport PoolCore
+from gateway.pool.counters cimport PoolCounters
+from gateway.pool.server cimport Rider, ServerConnection
+from gateway.router.statement cimport Timing
 
 cdef class Sharer(Rider):
-    pass
+    cpdef Timing carries(self, ServerConnection server)
+    cpdef bint may_ride(self, ServerConnection server) except -1
+    cpdef ride(self, ServerConnection server)
+
+@cython.final
+cdef class Sharing:
+    cdef public PoolCore _core
+    cdef public PoolCounters _counters
+    cdef public object _release
+    cdef public Py_ssize_t depth
+    cdef public double short_s
+    @cython.locals(timing=Timing)
+    cpdef begin(self, ServerConnection server, Sharer head, double now)
+    @cython.locals(core=PoolCore, counters=PoolCounters, waiter=Sharer, since=cython.double)
+    cdef _fill(self, ServerConnection server, double now)
+    cpdef pass_on(self, ServerConnection server, double now)

@@ -7,11 +7,12 @@ his read can be asked elsewhere for as long as his turn has not come.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
-from gateway.pool.core import PoolCore
+from gateway.pool.core import PoolCore, ServerState
+from gateway.pool.counters import PoolCounters
 from gateway.pool.server import Rider, ServerConnection
+from gateway.router.statement import Timing
 
 _PATIENCE = 10
 """So many times the length of a short read is a turn waited for."""
@@ -25,9 +26,9 @@ class Sharer(Rider):
 
     __slots__ = ()
 
-    def carries(self, server: ServerConnection) -> bool:
-        """Whether it has sent one short read and nothing else, so that others may follow."""
-        return False
+    def carries(self, server: ServerConnection) -> Timing | None:
+        """How long what it has sent takes lately, if that is one read and nothing else."""
+        return None
 
     def may_ride(self, server: ServerConnection) -> bool:
         """Whether what it waits with is a short read that may follow on ``server``."""
@@ -41,76 +42,65 @@ class Sharer(Rider):
 class Sharing:
     """The lines of one pool's servers. ``depth`` bounds the clients on one server at a time."""
 
-    __slots__ = ("_core", "_release", "_since", "depth", "rides", "short_s")
+    __slots__ = ("_core", "_counters", "_release", "depth", "short_s")
 
     def __init__(
         self,
         core: PoolCore,
+        counters: PoolCounters,
         release: Callable[[ServerConnection], None],
         depth: int,
         short_s: float,
     ) -> None:
         self._core = core
+        self._counters = counters
         self._release = release
-        self._since: dict[ServerConnection, float] = {}
-        """Since when the one at the head of a line has its turn."""
         self.depth = depth
         self.short_s = short_s
-        self.rides = 0
-        """Clients that got in line, since the start."""
 
-    def fill(
-        self, server: ServerConnection, head: Sharer, now: float
-    ) -> list[tuple[Sharer, float]]:
-        """Have others follow ``head``, in the order in which they would be served; who, and since
-        when they have waited."""
-        filled: list[tuple[Sharer, float]] = []
-        if not head.carries(server):
-            return filled
-        while len(filled) < self.depth - 1:
-            served = self._core.ride(server, lambda waiter: waiter.may_ride(server), now)
-            if served is None:
+    def begin(self, server: ServerConnection, head: Sharer, now: float) -> None:
+        """``head`` has been granted a server while others wait: note how long it takes, and have
+        them follow it."""
+        timing = head.carries(server)
+        server.timing = timing
+        server.turn_at = now
+        if timing is not None and timing.shorter_than(self.short_s):
+            self._fill(server, now)
+
+    def _fill(self, server: ServerConnection, now: float) -> None:
+        """Have others follow, in the order in which they would be served."""
+        core, counters = self._core, self._counters
+        while len(server.line) < self.depth - 1 and not server.closing:
+            waiter = core.first(now)
+            if waiter is None or not waiter.may_ride(server):
                 break
-            filled.append(served)
-            served[0].ride(server)
-        if filled:
-            self._since[server] = now
-            self.rides += len(filled)
-        return filled
+            since = core.ride(server, now)
+            counters.served(now - since)
+            counters.rides += 1
+            waiter.ride(server)
 
     def pass_on(self, server: ServerConnection, now: float) -> None:
         """The turn of the one at the head is over: the next one's comes."""
         self._core.pass_on(server, now)
-        if len(server.line) > 1:
-            self._since[server] = now
-        else:
-            self._since.pop(server, None)
+        server.turn_at = now
         server.next_in_line()
 
     def dissolve(self, server: ServerConnection) -> None:
         """All in line ask elsewhere; what they have sent is still answered, to nobody."""
-        if not server.line:
-            return
-        riders = [rider for rider, _ in server.line]
-        server.line = deque((self.nobody(server), 0) for _ in riders)
+        riders = server.line
+        server.line = [self.nobody(server) for _ in riders]
         for rider in riders:
             rider.ask_elsewhere()
 
     def leave(self, rider: Rider, server: ServerConnection) -> None:
         """One in line has gone; the others keep their turns."""
-        server.line = deque(
-            (self.nobody(server), 0) if one is rider else (one, number)
-            for one, number in server.line
-        )
+        server.line = [self.nobody(server) if one is rider else one for one in server.line]
 
     def overdue(self, now: float) -> list[ServerConnection]:
         """Servers on which others wait too long for the end of a read that was to be short."""
         late_s = _PATIENCE * self.short_s
-        return [server for server, since in self._since.items() if now - since > late_s]
-
-    def forget(self, server: ServerConnection) -> None:
-        """It has gone, or nobody is in line there any more."""
-        self._since.pop(server, None)
+        busy = self._core.servers(ServerState.BUSY)
+        return [one for one in busy if one.line and now - one.turn_at > late_s]
 
     def nobody(self, server: ServerConnection) -> Nobody:
         """In place of a client that has left before its answer came."""
@@ -125,6 +115,9 @@ class Nobody(Rider):
     ) -> None:
         self._release = release
         self._server = server
+
+    def turn_came(self, server: ServerConnection) -> None:
+        server.link(self, 0)
 
     def server_ready(self, status: int) -> None:
         self._release(self._server)

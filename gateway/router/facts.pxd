@@ -20,6 +20,8 @@ cdef class FactsCache:
     cdef public Recent _by_text
     cdef public object _columns
     cdef public object _harmless
+    cdef public _Facts _last
+    cdef public bytes _last_text
     cdef public list _seen
     cdef public object _unparsable
     cdef public Py_ssize_t hits

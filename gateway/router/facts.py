@@ -192,6 +192,8 @@ class FactsCache:
         "_by_text",
         "_columns",
         "_harmless",
+        "_last",
+        "_last_text",
         "_seen",
         "_unparsable",
         "hits",
@@ -213,6 +215,9 @@ class FactsCache:
         self._seen = [0] * _SEEN_SLOTS
         """The hash of a text that came once, by the end of it."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
+        self._last_text = b""
+        self._last = UNKNOWN_FACTS
+        """Of a text that is not remembered otherwise: who looks ahead asks twice in a row."""
         self.configure(tenant_columns, harmless)
         self.hits = 0
         """Texts found."""
@@ -231,6 +236,7 @@ class FactsCache:
         self._harmless = frozenset(harmless)
         self._by_text.clear()
         self._by_skeleton.clear()
+        self._last_text = b""
 
     @property
     def entries(self) -> int:
@@ -251,6 +257,9 @@ class FactsCache:
         return facts
 
     def _look(self, text: bytes) -> Facts:
+        if text and text == self._last_text:
+            self.hits += 1
+            return self._last
         if len(text) > _TEXT_BYTES_MAX:
             self.too_long += 1
             return UNKNOWN_FACTS
@@ -263,6 +272,7 @@ class FactsCache:
             template = self._by_skeleton.get(scanned.skeleton) if scanned.marks else None
             facts = self._filled(template, scanned) if template is not None else None
             if facts is not None and self._is_new(digest):
+                self._last_text, self._last = text, facts
                 return facts
             if facts is None:
                 facts, template = self._parsed(scanned, template is None)

@@ -2,6 +2,8 @@
 
 cimport cython
 
+cdef Py_ssize_t _SAMPLES_MIN, _SAMPLES_MAX
+
 @cython.final
 cdef class Param:
     cdef readonly Py_ssize_t number
@@ -57,6 +59,13 @@ cdef class StatementFacts:
     cdef readonly object explains
 
 @cython.final
+cdef class Timing:
+    cdef public Py_ssize_t _samples
+    cdef public double _took_s
+    cpdef took(self, double seconds)
+    cpdef bint shorter_than(self, double seconds)
+
+@cython.final
 cdef class Facts:
     cdef readonly tuple statements
     cdef readonly bint known
@@ -66,4 +75,4 @@ cdef class Facts:
     cdef readonly object first
     cdef readonly object last
     cdef readonly bint keyed
-    cdef readonly object timing
+    cdef readonly Timing timing

@@ -290,7 +290,8 @@ class Timing:
 
     def took(self, seconds: float) -> None:
         """One more has been answered."""
-        self._samples = min(self._samples + 1, _SAMPLES_MAX)
+        if self._samples < _SAMPLES_MAX:
+            self._samples += 1
         self._took_s += (seconds - self._took_s) / self._samples
 
     def shorter_than(self, seconds: float) -> bool:

@@ -5,6 +5,7 @@ cimport cython
 from gateway.directory.cache cimport Kept
 from gateway.pool.pool cimport Pool, Waiter
 from gateway.pool.server cimport ServerConnection
+from gateway.router.statement cimport Timing
 from gateway.session.context cimport Context, Terms
 from gateway.session.holdings cimport Holdings
 from gateway.session.inbox cimport Inbox
@@ -33,8 +34,8 @@ cdef class ClientSession(Waiter):
     cdef public object _gate
     cdef public Inbox _inbox
     cdef public bint _in_line
-    cdef public object _timing
-    cdef public double _turn_at
+    cdef public Timing _timing
+    cdef public bint _replayed_there
     cdef public bint _input_held
     cdef public bytes _kept
     cdef public bint _limited
@@ -87,6 +88,14 @@ cdef class ClientSession(Waiter):
     @cython.locals(outbound=Outbound, pool=Pool, terms=Terms)
     cpdef granted(self, ServerConnection server)
     cpdef _begin_there(self, ServerConnection server)
+    cpdef Timing _lone_read(self, ServerConnection server, bytes data)
+    cdef bint _is_at_home(self, ServerConnection server) except -1
+    @cython.locals(outbound=Outbound)
+    cpdef Timing carries(self, ServerConnection server)
+    @cython.locals(pool=Pool, holdings=Holdings, timing=Timing)
+    cpdef bint may_ride(self, ServerConnection server) except -1
+    cpdef ride(self, ServerConnection server)
+    cpdef turn_came(self, ServerConnection server)
     @cython.locals(server=ServerConnection, outbound=Outbound, inbox=Inbox)
     cpdef _relay(self)
     cpdef forward(self, bytes data)

@@ -131,6 +131,7 @@ class ClientSession(Waiter):
         "_ready_missed",
         "_refused_epoch",
         "_renewals",
+        "_replayed_there",
         "_routed",
         "_server_full",
         "_target",
@@ -139,7 +140,6 @@ class ClientSession(Waiter):
         "_tenant",
         "_timing",
         "_transport",
-        "_turn_at",
         "_turns_before",
         "_whole_session",
         "_write_paused",
@@ -217,9 +217,9 @@ class ClientSession(Waiter):
         self._in_line = False
         """Linked to a server whose answers are another client's for now."""
         self._timing: Timing | None = None
-        """Where to note how long what is under way takes."""
-        self._turn_at = 0.0
-        """Since when the server works for us, if that is noted."""
+        """In line: where to note how long our turn takes."""
+        self._replayed_there = False
+        """The server was given our settings since it is ours, or asked for them."""
         self._input_held = False
         """Linked, but the client's next bytes wait for an answer to the gateway's own query."""
         self._kept = b""
@@ -573,10 +573,10 @@ class ClientSession(Waiter):
             self._log_target()
         if self._whole_session:
             self.holdings.pin(Pin.SESSION_MODE)
-        if server.settings is self.holdings.settings or server.settings == self.holdings.settings:
+        self._replayed_there = not self._is_at_home(server)
+        if not self._replayed_there:
             self._begin_there(server)
         else:
-            self._timing = None  # it takes longer, and nobody may follow before it is known to work
             self._replay(server)
 
     def _renew(self) -> None:
@@ -632,42 +632,49 @@ class ClientSession(Waiter):
         """Whether the server is ours together with others: what we send now would come too late."""
         return self._in_line or (self.server is not None and len(self.server.line) > 0)
 
-    def _lone_read(self) -> Timing | None:
-        """How long the SELECT takes that waits at the front of the inbox, if it is all there is."""
+    def _lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
+        """How long the SELECT takes that is all of ``data``, if it may be sent in a line."""
         return None
 
-    def carries(self, server: ServerConnection) -> bool:
-        pool, outbound, timing = self._pool, self._outbound, self._timing
-        if timing is None or pool is None or self.server is not server:
-            return False
-        if not timing.shorter_than(pool.sharing.short_s):
-            return False
-        whole = outbound.sent and not (outbound.rest or outbound.skip or outbound.sync_due)
-        held = self._input_held or outbound.waiting or server.holds_ready or self.pins
-        return whole and not held and not self._inbox.data and not server.cancels
+    def carries(self, server: ServerConnection) -> Timing | None:
+        outbound = self._outbound
+        if self.server is not server or not self._kept or not outbound.sent:
+            return None
+        if outbound.rest or outbound.skip or outbound.sync_due or outbound.waiting:
+            return None
+        if self._input_held or self._replayed_there or server.holds_ready or server.cancels:
+            return None
+        return None if self._inbox.data else self._lone_read(server, self._kept)
 
     def may_ride(self, server: ServerConnection) -> bool:
         pool, holdings = self._pool, self.holdings
-        if pool is None or server.settings != holdings.settings or holdings.reads_sequences:
+        if pool is None or holdings.reads_sequences or not self._is_at_home(server):
             return False
         if server.sql_prepared or holdings.sql_prepared or self.listens.channels:
             return False
         if self._write_paused or self._draining is not None:
             return False
-        timing = self._lone_read()
+        timing = self._timing = self._lone_read(server, self._inbox.data)
         return timing is not None and timing.shorter_than(pool.sharing.short_s)
+
+    def _is_at_home(self, server: ServerConnection) -> bool:
+        """Whether a server is as our session left the last one."""
+        mine = self.holdings.settings
+        return server.settings is mine or server.settings == mine
 
     def ride(self, server: ServerConnection) -> None:
         self._before_link()
-        self.phase = Phase.LINKED
+        self.phase = _LINKED
         self.server = server
         self._outbound.sent = False
         self._first_unit = True
         self._turns_before = server.turns
         self._outbound.renewable = False
+        self._replayed_there = False
         self._in_line = True
-        server.line.append((self, self.number))
-        self._log_target()
+        server.line.append(self)
+        if self._context.terms.debug:
+            self._log_target()
         try:
             self._relay()
         except GatewayError as error:
@@ -676,10 +683,11 @@ class ClientSession(Waiter):
 
     def turn_came(self, server: ServerConnection) -> None:
         self._in_line = False
+        server.link(self, self.number)
+        server.timing, self._timing = self._timing, None
         self._turns_before = server.turns
-        self._turn_at = self._context.clock()
         if self._write_paused:
-            server.transport.pause_reading()
+            server.pause_reading()
 
     def ask_elsewhere(self) -> None:
         self._in_line = False
@@ -747,7 +755,10 @@ class ClientSession(Waiter):
         server, outbound, inbox = self.server, self._outbound, self._inbox
         assert server is not None
         waiting = b"" if self._gate is None else self._hold_back(self._gate)
-        self._kept = b"" if outbound.sent else inbox.data
+        if outbound.sent:
+            self._kept, server.timing = b"", None
+        else:
+            self._kept = inbox.data
         data = outbound.book(server, inbox.data)
         inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if self._gate is not None:
@@ -897,9 +908,6 @@ class ClientSession(Waiter):
             return
         assert server is not None
         assert pool is not None
-        if self._timing is not None:
-            self._timing.took(self._context.clock() - self._turn_at)
-            self._timing = None
         outbound.all_answered()
         self._context.counters.transactions += 1
         self.transactions += 1

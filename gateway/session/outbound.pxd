@@ -2,12 +2,13 @@
 
 cimport cython
 
+from gateway.pool.prepared cimport Statement
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.framing cimport message_size
-from gateway.protocol.octets cimport cut, holds
+from gateway.protocol.octets cimport cut, holds, string_end
 from gateway.protocol.replies cimport Expected
 from gateway.router.facts cimport FactsCache
-from gateway.router.statement cimport Facts as _Facts
+from gateway.router.statement cimport Facts as _Facts, Timing
 from gateway.session.holdings cimport Holdings
 from gateway.session.listens cimport Listens
 from gateway.session.translate cimport Translator
@@ -53,6 +54,25 @@ cdef class Outbound:
         changed=list,
     )
     cpdef bytes book(self, ServerConnection server, bytes data)
+    cpdef Timing lone_read(self, ServerConnection server, bytes data)
+    @cython.locals(
+        timing=Timing,
+        parsed=cython.bint,
+        bound=cython.bint,
+        pos=cython.Py_ssize_t,
+        end=cython.Py_ssize_t,
+        tag=cython.int,
+        following=cython.Py_ssize_t,
+        at=cython.Py_ssize_t,
+        text_end=cython.Py_ssize_t,
+        name_at=cython.Py_ssize_t,
+        name_end=cython.Py_ssize_t,
+    )
+    cdef Timing _lone_bind(self, ServerConnection server, bytes data)
+    @cython.locals(facts=_Facts)
+    cdef Timing _timing_of(self, Statement statement)
+    @cython.locals(facts=_Facts)
+    cdef Timing _timing(self, ServerConnection server, bytes text)
     cpdef all_answered(self)
     cdef bytes _booked(self, ServerConnection server, int tag, bytes message, Py_ssize_t size)
     @cython.locals(facts=_Facts)

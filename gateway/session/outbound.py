@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.errors import GatewayError, ProtocolViolation
-from gateway.pool.prepared import LISTS_PREPARED, executed
+from gateway.pool.prepared import LISTS_PREPARED, Statement, executed
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
-from gateway.protocol.octets import cut, holds
+from gateway.protocol.octets import cut, holds, string_end
 from gateway.protocol.replies import Expected
 from gateway.router.facts import (
     UNKNOWN_FACTS,
@@ -23,6 +23,7 @@ from gateway.router.facts import (
     StatementFacts,
     Verb,
 )
+from gateway.router.statement import Timing
 from gateway.session.holdings import Holdings, may_draw, needs_new_process, taints
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
@@ -191,6 +192,64 @@ class Outbound:
                 changed.append(cut(data, done, pos))
             return b"".join(changed)
         return data if pos == end else data[:pos]
+
+    def lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
+        """How long the SELECT takes lately that is all of ``data``.
+
+        None if it is not all, or leaves something in the session, or could not be sent a second
+        time as if for the first. Nothing is booked.
+        """
+        if data[0] != _QUERY:
+            return self._lone_bind(server, data)
+        if message_size(data, 0) != len(data):
+            return None
+        return self._timing(server, cut(data, _HEADER_BYTES, len(data) - 1))
+
+    def _lone_bind(self, server: ServerConnection, data: bytes) -> Timing | None:
+        """The same of messages up to a Sync that bind one statement, without a named Parse."""
+        timing: Timing | None = None
+        parsed = bound = False
+        pos, end = 0, len(data)
+        while end - pos >= _HEADER_BYTES:
+            tag, following = data[pos], pos + message_size(data, pos)
+            if following > end:
+                return None
+            at = pos + _HEADER_BYTES
+            if tag == _SYNC:
+                return timing if bound and following == end else None
+            if tag == _PARSE:
+                text_end = string_end(data, at + 1)
+                if parsed or bound or not at < text_end < following or data[at]:
+                    return None
+                parsed = True
+                timing = self._timing(server, cut(data, at + 1, text_end))
+            elif tag == _BIND:
+                name_at = string_end(data, at) + 1
+                name_end = string_end(data, name_at) if name_at > 0 else -1
+                if bound or not at < name_end < following or (parsed and name_end > name_at):
+                    return None
+                bound = True
+                if not parsed:
+                    timing = self._timing_of(
+                        self.translator.statement(cut(data, name_at, name_end))
+                    )
+            elif tag not in (_DESCRIBE, _EXECUTE):
+                return None
+            pos = following
+        return None
+
+    def _timing_of(self, statement: Statement | None) -> Timing | None:
+        """How long the reads of a statement take; None if it is something else."""
+        if statement is None or statement.lists_prepared:
+            return None
+        facts = statement.facts
+        return facts.timing if facts.effects is _NO_EFFECT else None
+
+    def _timing(self, server: ServerConnection, text: bytes) -> Timing | None:
+        """The same of a text."""
+        facts = self._facts_of(server, text)
+        quiet = facts.effects is _NO_EFFECT and not holds(text, _LISTS_PREPARED)
+        return facts.timing if quiet else None
 
     def all_answered(self) -> None:
         """The server owes nothing and is in no transaction."""

@@ -11,6 +11,7 @@ cdef class ReadingSession(ClientSession):
     cdef public Py_ssize_t _asked_again_at
     cdef public bint _has_replicas
     cdef public bint _held
+    cdef public bint _is_operator
     cdef public list _marked
     cdef public object _one_unit
     cdef public object _reader

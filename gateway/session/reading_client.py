@@ -34,7 +34,7 @@ from gateway.session.context import Context
 from gateway.session.demands import has_comment, said_in
 from gateway.session.gate import Gate
 from gateway.session.guest import Guest
-from gateway.session.unit import SERIALIZABLE, Reader, Unit, lone_read, reads_only
+from gateway.session.unit import SERIALIZABLE, Reader, Unit, reads_only
 from gateway.settings.model import ReadPolicy
 
 _IDLE_STATUS = IDLE  # as a C integer
@@ -51,6 +51,7 @@ class ReadingSession(ClientSession):
         "_asked_again_at",
         "_has_replicas",
         "_held",
+        "_is_operator",
         "_marked",
         "_one_unit",
         "_reader",
@@ -67,6 +68,7 @@ class ReadingSession(ClientSession):
         self._reader = Reader(context.facts, self.parameters, self._prepared)
         self._unit = Unit()
         self._one_unit = Gate(self._reader, lambda ask: None)
+        self._is_operator = self.login.kind is LoginKind.OPERATOR
         self._reads = False
         """What is under way is one provable read, wherever it goes."""
         self._asked_again_at = -1
@@ -261,9 +263,6 @@ class ReadingSession(ClientSession):
             self._guard_read()
         elif self._splits_reads(target):
             self._mark(target.owner or everybody_of(target.shard))
-        if self._context.terms.share_depth > 1:
-            self._timing = self._lone_read()
-            self._turn_at = self._context.clock()
 
     def _stamped(self, target: Route) -> str:
         """By what a server is to know whose work this is."""
@@ -271,11 +270,11 @@ class ReadingSession(ClientSession):
         self._stamp, self._stamp_of = f"{target.epoch}:{target.owner}" if known else "", target
         return self._stamp
 
-    def _lone_read(self) -> Timing | None:
-        if self.login.kind is LoginKind.OPERATOR or self.pins:
+    def _lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
+        if self._is_operator or self.holdings.pins:
             return None
         try:
-            return lone_read(self._inbox.data, self._read_unit())
+            return self._outbound.lone_read(server, data)
         except ProtocolViolation:
             return None
 

@@ -160,8 +160,8 @@ class RoamingSession(ScatteringSession):
         self._check_gate.admit(self._unit)
         super()._before_link()
 
-    def _lone_read(self) -> Timing | None:
-        return None if self._roaming.begun else super()._lone_read()
+    def _lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
+        return None if self._roaming.begun else super()._lone_read(server, data)
 
     def _take_back(self) -> None:
         super()._take_back()

@@ -199,7 +199,7 @@ class Translator:
 
     def query(self, server: ServerConnection) -> Expected:
         """A simple Query does away with the unnamed statement; what to expect of it."""
-        if server.replies.is_idle():
+        if server.line or server.replies.is_idle():  # in a line it can't be skipped
             self._unnamed.become(None)
             server.unnamed.become(None)
             return _ALONE

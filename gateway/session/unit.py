@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import ProtocolViolation
-from gateway.pool.prepared import LISTS_PREPARED, Statement
+from gateway.pool.prepared import Statement
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
 from gateway.router.facts import UNKNOWN_FACTS, FactsCache
 from gateway.router.sqlparse import TEXT_BYTES_MAX
-from gateway.router.statement import Effect, Facts, Timing, Verb
+from gateway.router.statement import Effect, Facts, Verb
 from gateway.router.values import Parameters
 from gateway.session.outbound import reads_backslashes
 
@@ -24,8 +24,6 @@ _SETS = Effect.SETTING | Effect.SETTING_LOCAL
 
 SERIALIZABLE = "serializable"
 """The isolation level that a standby does not have."""
-_PARSE = ord("P")
-_OF_A_READ = b"QPBDES"
 _ENDS = b"QFSH"
 _ENDS_READY = b"QFS"
 """A ReadyForQuery is the answer."""
@@ -184,21 +182,6 @@ def reads_only(unit: Unit) -> bool:
     return all(facts.known and facts.read_only for facts in run) or (
         len(run) == 1 and begins_reads(run[0])
     )
-
-
-def lone_read(data: bytes, unit: Unit) -> Timing | None:
-    """How long the SELECT took lately that is all of ``data``; None if it is not all, or if the
-    unit could not be sent a second time as if for the first."""
-    run = [ask for ask in unit.asks if not ask.pending]
-    if len(run) != 1 or not unit.ends_ready or unit.size != len(data) or run[0].facts.effects:
-        return None
-    pos = 0
-    while pos < unit.size:
-        named = data[pos] == _PARSE and data[pos + HEADER_BYTES] != 0
-        if named or data[pos] not in _OF_A_READ:
-            return None
-        pos += message_size(data, pos)
-    return None if LISTS_PREPARED in run[0].text else run[0].facts.timing
 
 
 def begins_reads(facts: Facts) -> bool:

@@ -130,7 +130,7 @@ async def test_everybody_hears_his_own_answer(house: House) -> None:
         await connection.close()
 
     await asyncio.gather(*map(by_wire, range(CLIENTS)), *map(by_driver, range(CLIENTS)))
-    assert house.pool.sharing.rides > CLIENTS
+    assert house.pool.counters.rides > CLIENTS
 
 
 async def test_who_leaves_or_cancels_disturbs_nobody(house: House) -> None:
@@ -180,7 +180,7 @@ async def test_who_leaves_or_cancels_disturbs_nobody(house: House) -> None:
         await asyncio.gather(*map(cancelling, range(6)), *map(vanishing, range(4)))
         over.set()
     assert all(task.result() > 0 for task in calm)
-    assert house.pool.sharing.rides > CLIENTS
+    assert house.pool.counters.rides > CLIENTS
 
 
 async def test_a_server_that_dies_has_the_others_ask_elsewhere(house: House) -> None:
@@ -218,7 +218,7 @@ async def test_a_server_that_dies_has_the_others_ask_elsewhere(house: House) -> 
             )
         over.set()
     assert lost <= 10, "more than one client saw the death of one server"
-    assert house.pool.sharing.rides > CLIENTS
+    assert house.pool.counters.rides > CLIENTS
 
 
 async def test_a_slow_read_keeps_nobody_in_line(house: House) -> None:
@@ -243,7 +243,7 @@ async def test_a_slow_read_keeps_nobody_in_line(house: House) -> None:
         one.send(messages.query(sql.format(1001) if one is slow else short))
         await eventually(lambda at=asked: len(house.pool.core.queue) == at + 1)  # type: ignore[misc]
     await holders[0].query("COMMIT")
-    await eventually(lambda: house.pool.sharing.rides > 0)
+    await eventually(lambda: house.pool.counters.rides > 0)
     await holders[1].query("COMMIT")
     told = await asyncio.gather(*(one.until("Z") for one in others))
     assert [one[1].cells for one in told] == [[b"item 5"]] * len(others)

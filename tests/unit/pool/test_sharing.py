@@ -19,14 +19,16 @@ def busy(*waiting: tuple[str, Tenant]) -> PoolCore:
     return core
 
 
-def anybody(waiter: str) -> bool:
-    return True
+def ride(core: PoolCore, now: float, suits: str = "abcd") -> tuple[str, float] | None:
+    """Who follows, if he suits, as `Sharing` does it; and since when he waited."""
+    first = core.first(now)
+    return None if first is None or first not in suits else (first, core.ride("server", now))
 
 
 def test_who_follows_is_who_would_be_served_next() -> None:
     core = busy(("a", ONE), ("b", ONE), ("c", OTHER))
     served = [core.settle("server", ServerState.BUSY, 1.0)]
-    while ridden := core.ride("server", anybody, 1.0):
+    while ridden := ride(core, 1.0):
         served.append(ridden)
     alone = busy(("a", ONE), ("b", ONE), ("c", OTHER))
     one_by_one = [alone.settle("server", ServerState.BUSY, 1.0) for _ in range(3)]
@@ -37,15 +39,15 @@ def test_who_follows_is_who_would_be_served_next() -> None:
 def test_nobody_is_overtaken_by_who_may_share() -> None:
     core = busy(("a", ONE), ("b", ONE), ("c", ONE))
     assert core.settle("server", ServerState.BUSY, 1.0) == ("a", 0.0)
-    assert core.ride("server", lambda waiter: waiter == "c", 1.0) is None
+    assert ride(core, 1.0, suits="c") is None
     assert list(core.queue) == ["b", "c"]
-    assert core.ride("server", lambda waiter: waiter == "b", 1.0) == ("b", 0.0)
+    assert ride(core, 1.0, suits="b") == ("b", 0.0)
 
 
 def test_each_pays_for_his_own_turn() -> None:
     core = busy(("a", ONE), ("b", OTHER), ("c", ONE), ("d", OTHER))
     core.settle("server", ServerState.BUSY, 0.0)
-    assert core.ride("server", anybody, 0.0) == ("b", 0.0)
+    assert ride(core, 0.0) == ("b", 0.0)
     core.pass_on("server", 9.0)  # a took nine seconds, which b waited for
     assert core.tenant("server") is OTHER
     assert core.settle("server", ServerState.BUSY, 9.1) == ("d", 0.0), "one has used far more"
@@ -54,7 +56,7 @@ def test_each_pays_for_his_own_turn() -> None:
 def test_a_server_that_goes_with_a_line_leaves_nothing_behind() -> None:
     core = busy(("a", ONE), ("b", Tenant("other", bounds=(("b", 1),))))
     core.settle("server", ServerState.BUSY, 0.0)
-    assert core.ride("server", anybody, 0.0) is not None
+    assert ride(core, 0.0) is not None
     assert core.gone("server", 1.0)
     assert core.in_use == 0
     core.opening = 1
