@@ -18,6 +18,7 @@ from setuptools.errors import BaseError, CCompilerError
 CYTHON = "Cython>=3.1"
 
 HOT = (
+    "net/ends",
     "net/sockets",
     "protocol/framing",
     "protocol/replies",
@@ -39,11 +40,14 @@ HOT = (
     "pool/core",
     "pool/fairness",
     "pool/counters",
+    "pool/permits",
     "pool/sharing",
     "pool/pool",
     "session/inbox",
     "session/holdings",
     "session/listens",
+    "session/standing",
+    "session/pauses",
     "session/context",
     "session/translate",
     "session/unit",

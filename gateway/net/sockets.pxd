@@ -3,11 +3,16 @@
 cimport cython
 
 from gateway.net.calls cimport Poll, receive, send
+from gateway.net.ends cimport End, Wire, end_of
+
+cdef int _READS_PER_TURN, _LOOKS_PER_TURN, _BUSY, _READABLE, _WRITABLE
+cdef Py_ssize_t _READ_BYTES, _READ_MUCH_BYTES, _GATHER_MAX_BYTES, _HIGH_BYTES
 
 @cython.final
 cdef class Sockets:
-    cdef dict _by_fd
+    cdef list _by_fd
     cdef bint _closed
+    cdef Py_ssize_t _count
     cdef object _loop
     cdef Poll _poll
     cdef SocketTransport _unsent
@@ -19,6 +24,8 @@ cdef class Sockets:
         poll=Poll,
         count=cython.int,
         number=cython.int,
+        fd=cython.int,
+        _=cython.int,
         transport=SocketTransport,
     )
     cpdef _turn(self)
@@ -26,10 +33,11 @@ cdef class Sockets:
     cpdef _send(self)
 
 @cython.final
-cdef class SocketTransport:
+cdef class SocketTransport(Wire):
     cdef object __weakref__
     cdef bint _blocked
     cdef bint _closing
+    cdef End _end
     cdef bint _ended
     cdef bint _full
     cdef Py_ssize_t _high
@@ -48,15 +56,14 @@ cdef class SocketTransport:
     cdef public int fd
     cdef public SocketTransport next_unsent
     cdef public int watched
-    cpdef write(self, bytes data)
     cpdef serve(self, int mask)
     @cython.locals(count=cython.Py_ssize_t)
     cpdef send_now(self)
     cpdef _join(self)
     cpdef _after_sending(self)
     cpdef _pause_sender(self)
-    @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t, data=bytes, turn=cython.int)
+    @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t, data=bytes, _=cython.int)
     cpdef _read(self)
     @cython.locals(mask=cython.int)
     cpdef _watch(self)
-    cpdef _end(self, error)
+    cpdef _finish(self, error)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gateway.net.calls import READABLE, WRITABLE, Poll, receive, send
+from gateway.net.ends import End, Wire, end_of
 from gateway.net.stream import Receiver
 
 _READ_BYTES = 16 * 1024
@@ -29,17 +30,20 @@ _GATHER_MAX_BYTES = 16 * 1024
 """What a receiver writes in pieces is gathered and sent as one, up to this size."""
 _HIGH_BYTES = 64 * 1024
 """What may wait to be sent before the source is asked to pause, unless told otherwise."""
+_READABLE, _WRITABLE = READABLE, WRITABLE  # as C integers
 
 
 class Sockets:
     """All connections of one event loop that are read and written here."""
 
-    __slots__ = ("_by_fd", "_closed", "_loop", "_poll", "_unsent", "busy")
+    __slots__ = ("_by_fd", "_closed", "_count", "_loop", "_poll", "_unsent", "busy")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._poll = Poll()
-        self._by_fd: dict[int, SocketTransport] = {}
+        self._by_fd: list[SocketTransport | None] = []
+        """A descriptor is a small number: the place of its transport."""
+        self._count = 0
         self._closed = False
         self.busy = False
         """Receivers are being called: what they write is sent when they are done."""
@@ -48,7 +52,7 @@ class Sockets:
         loop.add_reader(self._poll.fileno(), self._turn)
 
     def __len__(self) -> int:
-        return len(self._by_fd)
+        return self._count
 
     def open(self, sock: socket.socket, receiver: Receiver) -> SocketTransport:
         """Begin to read a connected, non-blocking socket, which is the transport's from now on.
@@ -56,8 +60,11 @@ class Sockets:
         Raises OSError, and then the socket is still the caller's.
         """
         transport = SocketTransport(self, self._loop, sock, receiver)
-        self._poll.add(transport.fd, READABLE)
+        self._poll.add(transport.fd, _READABLE)
+        while len(self._by_fd) <= transport.fd:
+            self._by_fd.append(None)
         self._by_fd[transport.fd] = transport
+        self._count += 1
         return transport
 
     def close(self) -> None:
@@ -84,7 +91,8 @@ class Sockets:
             with suppress(OSError):
                 self._poll.remove(transport.fd)
             transport.watched = 0
-        self._by_fd.pop(transport.fd, None)
+        self._by_fd[transport.fd] = None
+        self._count -= 1
         if self._closed:
             self._stop_if_empty()
 
@@ -93,7 +101,7 @@ class Sockets:
         transport.next_unsent, self._unsent = self._unsent, transport
 
     def _stop_if_empty(self) -> None:
-        if not self._by_fd:
+        if not self._count:
             self._loop.remove_reader(self._poll.fileno())
             self._poll.close()
 
@@ -107,7 +115,8 @@ class Sockets:
             for _ in range(_LOOKS_PER_TURN):
                 count = poll.look()
                 for number in range(count):
-                    transport = self._by_fd.get(poll.fd(number))
+                    fd = poll.fd(number)
+                    transport = self._by_fd[fd]
                     if transport is not None:
                         transport.serve(poll.mask(number))
                     if self._unsent is not None:
@@ -125,12 +134,13 @@ class Sockets:
             transport.send_now()
 
 
-class SocketTransport:
+class SocketTransport(Wire):
     """One plain connection, with the methods of asyncio.Transport that the gateway uses."""
 
     __slots__ = (
         "_blocked",
         "_closing",
+        "_end",
         "_ended",
         "_full",
         "_high",
@@ -159,13 +169,15 @@ class SocketTransport:
         receiver: Receiver,
     ) -> None:
         self.fd = sock.fileno()
-        self.watched = READABLE
+        self.watched = _READABLE
         """What the epoll tells of; 0 when it does not hold the descriptor."""
         self.next_unsent: SocketTransport | None = None
         self._sockets = sockets
         self._loop = loop
         self._sock = sock
         self._receiver: Receiver = receiver
+        self._end: End | None = end_of(receiver)
+        """The receiver too, if it can be called without a look-up."""
         self._read_paused = False
         self._full = False
         """The last read brought all that was asked for."""
@@ -252,13 +264,13 @@ class SocketTransport:
             return
         self._closing = True
         if not self._unsent:
-            self._end(None)
+            self._finish(None)
         elif not self._later:
             self._watch()
 
     def abort(self) -> None:
         """End now; what is kept is lost."""
-        self._end(None)
+        self._finish(None)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """``socket`` and ``peername``; there is nothing else."""
@@ -271,6 +283,7 @@ class SocketTransport:
     def set_protocol(self, receiver: Receiver) -> None:
         """Who is told of what happens, from now on."""
         self._receiver = receiver
+        self._end = end_of(receiver)
 
     def get_protocol(self) -> Receiver:
         """Who is told of what happens."""
@@ -281,9 +294,9 @@ class SocketTransport:
     def serve(self, mask: int) -> None:
         """The epoll has told something. An error of the receiver ends this connection only."""
         try:
-            if self._unsent and not self._later and mask != READABLE:
+            if self._unsent and not self._later and mask != _READABLE:
                 self.send_now()
-            if mask != WRITABLE and not self._ended:
+            if mask != _WRITABLE and not self._ended:
                 self._read()
         except Exception as error:
             self._fail(error)
@@ -300,7 +313,7 @@ class SocketTransport:
                 if self._sent < len(self._out):
                     break
         except OSError as error:
-            self._end(error)
+            self._finish(error)
             return
         self._blocked = self._unsent > 0
         try:
@@ -320,15 +333,15 @@ class SocketTransport:
 
     def _after_sending(self) -> None:
         if self._blocked:
-            if not self.watched & WRITABLE:
+            if not self.watched & _WRITABLE:
                 self._watch()
             self._pause_sender()
             return
         self._out = b""
         if self._closing:
-            self._end(None)
+            self._finish(None)
             return
-        if self.watched & WRITABLE:
+        if self.watched & _WRITABLE:
             self._watch()
         if self._write_ended:
             self._shut_down()
@@ -351,7 +364,7 @@ class SocketTransport:
             try:
                 data = receive(self.fd, size)
             except OSError as error:
-                self._end(error)
+                self._finish(error)
                 return
             if data is None:
                 return
@@ -360,7 +373,10 @@ class SocketTransport:
                 return
             count = len(data)
             self._full = count >= _READ_BYTES
-            self._receiver.data_received(data)
+            if self._end is not None:
+                self._end.data_received(data)
+            else:
+                self._receiver.data_received(data)
             if count < size:
                 return
 
@@ -373,9 +389,9 @@ class SocketTransport:
         """Have the epoll tell of what is wanted."""
         if self._ended:
             return
-        mask = 0 if self._read_paused or self._closing else READABLE
+        mask = 0 if self._read_paused or self._closing else _READABLE
         if self._blocked:
-            mask |= WRITABLE
+            mask |= _WRITABLE
         if mask != self.watched:
             self._sockets.watch(self, mask)
 
@@ -395,9 +411,9 @@ class SocketTransport:
                 "protocol": self._receiver,
             }
         )
-        self._end(error)
+        self._finish(error)
 
-    def _end(self, error: Exception | None) -> None:
+    def _finish(self, error: Exception | None) -> None:
         """Nothing more is read or sent; the receiver is told in a moment."""
         if self._ended:
             return
@@ -414,6 +430,7 @@ class SocketTransport:
             self._receiver.connection_lost(error)
         finally:
             self._receiver = _NOBODY
+            self._end = None
             self._sock.close()
 
 

@@ -2,7 +2,7 @@
 
 cimport cython
 
-from gateway.pool.fairness cimport FairQueue, Turn
+from gateway.pool.fairness cimport FairQueue, Tenant, Turn
 
 cdef class PoolCore:
     cdef public dict _busy
@@ -17,18 +17,22 @@ cdef class PoolCore:
     cdef public Py_ssize_t minimum
     cdef public Py_ssize_t opening
     cdef public Py_ssize_t outside
-    cdef public object queue_max
+    cdef public Py_ssize_t queue_max
     cdef public bint retired
+    @cython.locals(live=cython.Py_ssize_t)
     cpdef Py_ssize_t over(self) except? -1
+    @cython.locals(live=cython.Py_ssize_t)
     cpdef Py_ssize_t counted(self) except? -1
     cpdef bint full(self) except -1
-    cpdef checkout(self, preferred=*, tenant=*, double now=*)
-    cpdef enqueue(self, waiter, double now, tenant=*)
+    cpdef checkout(self, preferred=*, Tenant tenant=*, double now=*)
+    cpdef enqueue(self, waiter, double now, Tenant tenant=*)
+    cpdef settle(self, server, state, double now=*)
+    cpdef tuple serve_idle(self, double now)
     cpdef release(self, server, double now=*)
     cpdef first(self, double now)
     @cython.locals(since=cython.double, rides=list)
     cpdef double ride(self, server, double now) except? -1
     @cython.locals(rides=list, turn=Turn)
     cpdef pass_on(self, server, double now)
-    cdef _serve(self, server, double now)
+    cdef tuple _serve(self, server, double now)
     cdef _end(self, held, double now)

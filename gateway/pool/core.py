@@ -304,5 +304,5 @@ class PoolCore:
 
     def _end(self, held: _Held, now: float) -> None:
         """Whoever had a server has it no more."""
-        if held is not None and (self.fair.ready or held.__class__ is Turn):
+        if held is not None and (self.fair.ready or isinstance(held, Turn)):
             self.fair.end(held, now)

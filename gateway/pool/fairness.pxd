@@ -2,6 +2,19 @@
 
 cimport cython
 
+cdef double _CREDIT_S, _FIRST_GUESS_S, _LATEST
+
+@cython.final
+cdef class Tenant:
+    cdef readonly object key
+    cdef readonly double weight
+    cdef readonly tuple bounds
+    cdef readonly bint operator
+    cdef readonly object queue_timeout_s
+    cdef readonly object query_timeout_s
+    cdef readonly object idle_transaction_timeout_s
+    cdef readonly bint hurried
+
 cdef class Meter:
     cdef object __weakref__
     cdef public Py_ssize_t maximum
@@ -22,7 +35,7 @@ cdef class Account:
 
 @cython.final
 cdef class Turn:
-    cdef public object tenant
+    cdef public Tenant tenant
     cdef public Account account
     cdef public tuple meters
     cdef public double guess_s
@@ -44,8 +57,8 @@ cdef class FairQueue:
     cdef public double _guess_s
     cdef public dict _own_timeouts
     cdef public double _seen_s
-    @cython.locals(account=Account)
-    cpdef add(self, waiter, tenant, double now, Py_ssize_t room)
+    @cython.locals(account=Account, own=cython.Py_ssize_t)
+    cpdef add(self, waiter, Tenant tenant, double now, Py_ssize_t room)
     cdef _left(self, waiter, Account account, line)
     @cython.locals(account=Account)
     cpdef first(self, double now)
@@ -53,17 +66,18 @@ cdef class FairQueue:
     cpdef next(self, double now)
     @cython.locals(account=Account, tag=cython.double, entry=cython.Py_ssize_t)
     cdef Account _first(self, double now)
-    @cython.locals(guess_s=cython.double)
+    @cython.locals(guess_s=cython.double, meter=Meter)
     cdef _serve(self, Account account, double now)
-    @cython.locals(account=Account, turn=Turn, took_s=cython.double)
+    @cython.locals(account=Account, turn=Turn, took_s=cython.double, meter=Meter)
     cpdef end(self, held, double now)
     cdef _advance(self, Account account)
     @cython.locals(account=Account, took_s=cython.double)
-    cdef _charge_late(self, tenant, double since, double now)
+    cdef _charge_late(self, Tenant tenant, double since, double now)
     cdef double _paid(self, Account account) except? -1
     @cython.locals(account=Account)
-    cdef Account _account(self, tenant)
+    cdef Account _account(self, Tenant tenant)
     cdef _place(self, Account account)
     cdef _forget_if_idle(self, Account account)
+    @cython.locals(floor=cython.double, account=Account)
     cdef _forget_idle(self)
     cdef _forget(self, Account account)

@@ -33,9 +33,10 @@ _LATEST = 0.25
 """How much the latest turn counts in the guess of the next one."""
 _QUEUE_PART = 4
 """An owner may have so many times as many clients in the queue as there are places left."""
+_CREDIT_S = CREDIT_S  # as a C number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tenant:
     """For whom a client works: who pays for its server time, and what it is allowed."""
 
@@ -382,7 +383,7 @@ class FairQueue:
 
     def _paid(self, account: Account) -> float:
         """Up to when an account has paid: what it did not use is saved up to a bound."""
-        return max(self.virtual - CREDIT_S, account.finish)
+        return max(self.virtual - _CREDIT_S, account.finish)
 
     # --- accounts ---
 
@@ -408,7 +409,7 @@ class FairQueue:
     def _forget_if_idle(self, account: Account) -> None:
         if account.held or account in self._lines:
             return
-        if account.finish <= self.virtual - CREDIT_S:
+        if account.finish <= self.virtual - _CREDIT_S:
             self._forget(account)
         else:
             self._entries += 1
@@ -416,7 +417,7 @@ class FairQueue:
 
     def _forget_idle(self) -> None:
         """Drop those who have paid for all they used."""
-        floor = self.virtual - CREDIT_S
+        floor = self.virtual - _CREDIT_S
         while self._idle and self._idle[0][0] <= floor:
             _, _, account = heappop(self._idle)
             paid = account.finish <= floor

@@ -28,13 +28,11 @@ class Purse:
     Two pools share one while a reload replaces the first by the second.
     """
 
-    shared = False
-    """Whether more can be had from elsewhere."""
-
-    exhausted = False
-    """Nothing is left here, and more has been asked for: there is no use in asking again."""
-
     def __init__(self, held: int) -> None:
+        self.shared = False
+        """Whether more can be had from elsewhere."""
+        self.exhausted = False
+        """Nothing is left here, and more has been asked for: there is no use in asking again."""
         self.held = held
         self.ceiling = UNLIMITED
         """How many connections to come down to, as they come free."""
@@ -109,10 +107,9 @@ class SharedPurse(Purse):
     While the lender can't be reached it keeps what it holds.
     """
 
-    shared = True
-
     def __init__(self, key: PoolKey, lender: Lender) -> None:
         super().__init__(0)
+        self.shared = True
         self.key = key
         self.servers: dict[int, bytes] = {}
         """Server processes that we are logged in to, with their cancel keys."""

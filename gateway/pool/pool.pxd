@@ -4,6 +4,8 @@ cimport cython
 
 from gateway.pool.core cimport PoolCore
 from gateway.pool.counters cimport PoolCounters
+from gateway.pool.fairness cimport Tenant
+from gateway.pool.permits cimport Purse
 from gateway.pool.server cimport ServerConnection
 from gateway.pool.sharing cimport Sharer, Sharing
 
@@ -24,7 +26,7 @@ cdef class Pool:
     cdef public dict notifiers
     cdef public object _open_connection
     cdef public object _clock
-    cdef public object _permits
+    cdef public Purse _permits
     cdef public Py_ssize_t _outside_wanted
     cdef public Py_ssize_t _total_told
     cdef public bint _none_wanted
@@ -39,11 +41,13 @@ cdef class Pool:
     cdef public object _watch
     cdef public bint _has_hurried
     @cython.locals(server=ServerConnection, now=cython.double)
-    cpdef acquire(self, waiter, ServerConnection preferred=*, tenant=*)
+    cpdef acquire(self, waiter, ServerConnection preferred=*, Tenant tenant=*)
     @cython.locals(now=cython.double)
     cpdef release(self, ServerConnection server)
     @cython.locals(core=PoolCore)
     cpdef _open_wanted(self)
+    @cython.locals(core=PoolCore)
     cdef _served(self, ServerConnection server, tuple served, double now)
+    cdef _serve_idle(self, double now)
     cdef _grant(self, ServerConnection server, Waiter waiter, double since, double now)
     cdef bint _unwanted(self, ServerConnection server, double now) except -1

@@ -140,7 +140,8 @@ class Unnamed:
     def become(self, statement: Statement | None) -> None:
         """So it is for sure."""
         self._settled = statement
-        self._changes.clear()
+        if self._changes:
+            self._changes.clear()
 
 
 _Key = tuple[bytes, Scope]

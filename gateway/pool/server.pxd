@@ -2,19 +2,20 @@
 
 cimport cython
 
+from gateway.net.ends cimport End, Wire, wire_of
 from gateway.pool.prepared cimport Prepared, Schema, Unnamed
 from gateway.protocol.framing cimport message_size, walk
 from gateway.protocol.octets cimport cut
 from gateway.protocol.replies cimport Expected, Replies
 from gateway.router.statement cimport Timing
 
-cdef int _A, _C, _D, _E, _N, _S, _Z, _IDLE, _DESCRIBE
+cdef int _A, _C, _D, _E, _N, _R, _S, _Z, _IDLE, _DESCRIBE
 cdef Py_ssize_t _HEADER_BYTES, _READY_BYTES, _WHOLE_MAX_BYTES
 cdef bytes _ANSWERS, _STOPS, _STALE
 cdef tuple _OBSERVERS
 cdef frozenset _FORGET
 
-cdef class LinkedClient:
+cdef class LinkedClient(End):
     cpdef forward(self, bytes data)
     cpdef server_ready(self, int status)
 
@@ -22,13 +23,14 @@ cdef class Rider(LinkedClient):
     cpdef turn_came(self, ServerConnection server)
 
 @cython.final
-cdef class ServerConnection:
+cdef class ServerConnection(End):
     cdef object __weakref__
     cdef public bytes _held
     cdef public object _owner_lost
     cdef public bint _paused
     cdef public Py_ssize_t _skip
     cdef public bint _skip_silent
+    cdef public Wire _wire
     cdef public Py_ssize_t cancels
     cdef public LinkedClient client
     cdef public object client_number
@@ -71,7 +73,6 @@ cdef class ServerConnection:
     cpdef pause_reading(self)
     cpdef resume_reading(self)
     cpdef write(self, bytes data)
-    cpdef data_received(self, data)
     @cython.locals(
         end=cython.Py_ssize_t,
         pos=cython.Py_ssize_t,

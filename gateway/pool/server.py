@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError, ProtocolViolation, QueryCanceled, ServerUnavailable
+from gateway.net.ends import End, wire_of
 from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
@@ -28,7 +29,7 @@ _WHOLE_MAX_BYTES = 1024 * 1024
 Setting = tuple[str, str]
 
 
-class LinkedClient:
+class LinkedClient(End):
     """What a server connection needs of the client it serves. This one hears nothing of it."""
 
     __slots__ = ()
@@ -99,7 +100,7 @@ class Answer:
     """Of the ErrorResponse, as it came."""
 
 
-class ServerConnection:
+class ServerConnection(End):
     """A PostgreSQL connection after its login."""
 
     __slots__ = (
@@ -108,6 +109,7 @@ class ServerConnection:
         "_paused",
         "_skip",
         "_skip_silent",
+        "_wire",
         "cancels",
         "client",
         "client_number",
@@ -154,6 +156,7 @@ class ServerConnection:
         now: float,
     ) -> None:
         self.transport = transport
+        self._wire = wire_of(transport)
         self.pid = pid
         self.secret = secret
         self.parameters = parameters
@@ -274,7 +277,9 @@ class ServerConnection:
 
     def write(self, data: bytes) -> None:
         """Send bytes; what they are owed must be in ``replies`` before."""
-        if not self.lost:
+        if self._wire is not None:
+            self._wire.write(data)
+        elif not self.lost:
             self.transport.write(data)
 
     def ask(self, sql: str, on_answer: Callable[[Answer], None]) -> None:
@@ -596,7 +601,7 @@ class ServerConnection:
     def _on_command_end(self, tag: int, body: bytes) -> None:
         self.replies.on_command_end()
         self.last_command = body
-        if body in _FORGET:
+        if body and (body[0] == _D or body[0] == _R) and body in _FORGET:
             self._forget(body)
 
     def _forget(self, body: bytes) -> None:
@@ -664,7 +669,7 @@ def _quoted(text: str) -> str:
 
 
 # As C integers, for the hot methods.
-_A, _C, _D, _E, _N, _S, _Z = b"ACDENSZ"
+_A, _C, _D, _E, _N, _R, _S, _Z = b"ACDENRSZ"
 _IDLE, _HEADER_BYTES, _DESCRIBE = IDLE, HEADER_BYTES, replies.DESCRIBE
 
 STEP = NAME_PREFIX + b"step\0"
@@ -704,6 +709,7 @@ _FORGET_PREPARED = frozenset([b"DEALLOCATE ALL\0", b"DISCARD ALL\0"])
 """Command tags after which the session has no prepared statement any more."""
 
 _FORGET = _FORGET_STAMP | _FORGET_SEQUENCES | _FORGET_PREPARED
+"""All of them begin with D or R."""
 
 _KINDS = {
     b"1": replies.PARSE,

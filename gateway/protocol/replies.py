@@ -316,7 +316,10 @@ class Replies:
         """The head owes nothing any more."""
         self._answered += 1
         if self._answered == len(self._queue):
-            self._queue.clear()
+            if self._answered == 1:
+                self._queue.pop()
+            else:
+                self._queue.clear()
             self._answered = 0
             self.head = None
             self.synthetic_due = False

@@ -30,8 +30,8 @@ cdef class FactsCache:
     cdef public Py_ssize_t too_long
     cdef public Py_ssize_t unparsable
     cpdef facts(self, bytes text)
-    @cython.locals(scanned=Scanned, template=_Template, facts=_Facts)
+    @cython.locals(digest=cython.Py_ssize_t, scanned=Scanned, template=_Template, facts=_Facts)
     cdef _look(self, bytes text)
     cdef _Facts _filled(self, _Template template, Scanned scanned)
-    @cython.locals(slot=cython.Py_ssize_t)
-    cdef bint _is_new(self, digest) except -1
+    @cython.locals(slot=cython.Py_ssize_t, seen=cython.Py_ssize_t)
+    cdef bint _is_new(self, Py_ssize_t digest) except -1

@@ -264,7 +264,7 @@ class FactsCache:
             self.too_long += 1
             return UNKNOWN_FACTS
         digest = hash(text)  # keyed, 64 bits; a collision makes a text unknown, which is safe
-        if digest in self._unparsable:
+        if self._unparsable and digest in self._unparsable:
             self.unparsable += 1
             return UNKNOWN_FACTS
         try:
@@ -298,7 +298,8 @@ class FactsCache:
     def _is_new(self, digest: int) -> bool:
         """Whether a text has not come lately, by its hash."""
         slot = digest % _SLOTS
-        if self._seen[slot] == digest:
+        seen = self._seen[slot]
+        if seen == digest:
             return False
         self._seen[slot] = digest
         return True

@@ -10,8 +10,9 @@ cdef class _Entry:
 
 @cython.final
 cdef class Recent:
-    cdef public object _entries
+    cdef public dict _entries
     cdef public Py_ssize_t _entries_max
+    cdef public object _order
     cdef public Py_ssize_t _size_max
     cdef public Py_ssize_t size
     @cython.locals(found=_Entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from typing import Any
 
 
@@ -24,10 +24,12 @@ class Recent:
     one has to go (the clock algorithm): a look-up moves nothing.
     """
 
-    __slots__ = ("_entries", "_entries_max", "_size_max", "size")
+    __slots__ = ("_entries", "_entries_max", "_order", "_size_max", "size")
 
     def __init__(self, entries_max: int, size_max: int) -> None:
-        self._entries: OrderedDict[Any, _Entry] = OrderedDict()
+        self._entries: dict[Any, _Entry] = {}
+        self._order: deque[Any] = deque()
+        """The keys, in the order in which they may have to go."""
         self._entries_max = entries_max
         self._size_max = size_max
         self.size = 0
@@ -46,12 +48,14 @@ class Recent:
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._order.clear()
         self.size = 0
 
     def keep(self, key: Any, value: Any, size: int) -> None:
         """Remember a value, unless it is larger than all may be together."""
         before = self._entries.pop(key, None)
         if before is not None:
+            self._order.remove(key)
             self.size -= before.size
         if size > self._size_max:
             return
@@ -60,14 +64,17 @@ class Recent:
         ):
             self._forget_one()
         self._entries[key] = _Entry(value, size)
+        self._order.append(key)
         self.size += size
 
     def _forget_one(self) -> None:
         """The oldest that was not used; each look at one that was takes its mark away."""
         while True:
-            key, entry = self._entries.popitem(last=False)
+            key = self._order.popleft()
+            entry = self._entries[key]
             if not entry.used:
+                del self._entries[key]
                 self.size -= entry.size
                 return
             entry.used = False
-            self._entries[key] = entry
+            self._order.append(key)

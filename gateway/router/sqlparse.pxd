@@ -2,6 +2,7 @@
 
 cimport cython
 
+from gateway.protocol.octets cimport cut
 from gateway.router.literals cimport constants_of
 
 cdef dict _PLACEHOLDERS

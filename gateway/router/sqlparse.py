@@ -29,6 +29,7 @@ from ctypes import POINTER, PyDLL, Structure, c_char_p, c_int, c_size_t, c_void_
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.protocol.octets import cut
 from gateway.router.literals import Mark, constants_of
 
 TEXT_BYTES_MAX: Final = 65_536
@@ -183,10 +184,10 @@ def _skeleton(text: bytes, marks: list[Mark]) -> bytes:
     parts: list[bytes] = []
     at = 0
     for start, end, kind in marks:
-        parts.append(text[at:start])
+        parts.append(cut(text, at, start))
         parts.append(_PLACEHOLDERS[kind])
         at = end
-    parts.append(text[at:])
+    parts.append(cut(text, at, len(text)))
     return b"".join(parts)
 
 

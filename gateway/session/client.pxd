@@ -3,9 +3,12 @@
 cimport cython
 
 from gateway.directory.cache cimport Kept
+from gateway.net.ends cimport Wire, wire_of
 from gateway.pool.pool cimport Pool, Waiter
+from gateway.pool.fairness cimport Tenant
 from gateway.pool.server cimport ServerConnection
 from gateway.router.statement cimport Timing
+from gateway.router.route cimport Route
 from gateway.session.context cimport Context, Terms
 from gateway.session.holdings cimport Holdings
 from gateway.session.inbox cimport Inbox
@@ -20,7 +23,7 @@ cdef Py_ssize_t _UNIT_MAX_BYTES
 cdef class _Routed:
     cdef object _snapshot
     cdef Kept _owner
-    cdef public object route
+    cdef public Route route
     cpdef bint holds(self, snapshot, double now)
 
 cdef class ClientSession(Waiter):
@@ -49,20 +52,21 @@ cdef class ClientSession(Waiter):
     cdef public object _idle_timer
     cdef public _Routed _routed
     cdef public bint _server_full
-    cdef public object _target
+    cdef public Route _target
     cdef public object _target_in
     cdef public object _task
-    cdef public object _tenant
+    cdef public Tenant _tenant
     cdef public object _transport
     cdef public Py_ssize_t _turns_before
     cdef public bint _whole_session
+    cdef public Wire _wire
     cdef public bint _write_paused
     cdef public double active_at
     cdef public object application
     cdef public object asked
     cdef public double connected_at
     cdef public Holdings holdings
-    cdef public object last_route
+    cdef public Route last_route
     cdef public Listens listens
     cdef public object login
     cdef public object number
@@ -74,8 +78,9 @@ cdef class ClientSession(Waiter):
     cdef public Py_ssize_t transactions
 
     @cython.locals(inbox=Inbox)
-    cpdef data_received(self, data)
+    cpdef data_received(self, bytes data)
     cpdef _go_on(self)
+    @cython.locals(waiting=cython.bint, full=cython.bint)
     cpdef _pace(self)
     cdef bint _shares(self) except -1
     cpdef _before_link(self)
@@ -84,7 +89,7 @@ cdef class ClientSession(Waiter):
     @cython.locals(context=Context, routed=_Routed, now=cython.double)
     cpdef _seek(self)
     @cython.locals(server=ServerConnection)
-    cpdef _acquire(self, target)
+    cpdef _acquire(self, Route target)
     @cython.locals(outbound=Outbound, pool=Pool, terms=Terms)
     cpdef granted(self, ServerConnection server)
     cpdef _begin_there(self, ServerConnection server)

@@ -25,6 +25,7 @@ from gateway.errors import (
     StaleEpoch,
     TooManyPinned,
 )
+from gateway.net.ends import wire_of
 from gateway.net.handing import detach, movable
 from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool, Waiter
@@ -142,6 +143,7 @@ class ClientSession(Waiter):
         "_transport",
         "_turns_before",
         "_whole_session",
+        "_wire",
         "_write_paused",
         "active_at",
         "application",
@@ -185,6 +187,7 @@ class ClientSession(Waiter):
         self.listens = Listens(transport.write, self._is_between, self.end, self.parameters)
         self._context = context
         self._transport = transport
+        self._wire = wire_of(transport)
         self._routed: _Routed | None = None
         """The last decision, of a login whose route only its owner decides."""
         self._pool: Pool | None = None
@@ -812,7 +815,10 @@ class ClientSession(Waiter):
 
     def forward(self, data: bytes) -> None:
         self._context.counters.bytes_to_clients += len(data)
-        self._transport.write(data)
+        if self._wire is not None:
+            self._wire.write(data)
+        else:
+            self._transport.write(data)
 
     def server_reported(self, name: bytes, value: bytes) -> bool:
         news = self.parameters.tell(name, value)

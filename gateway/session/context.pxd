@@ -1,6 +1,7 @@
 # C types for the module of this name, when it is compiled (setup.py).
 
 from gateway.router.facts cimport FactsCache
+from gateway.session.pauses cimport Pauses
 
 cdef class Counters:
     cdef public Py_ssize_t logins
@@ -39,7 +40,7 @@ cdef class Context:
     cdef public object tables
     cdef public object parents
     cdef public object holds
-    cdef public object pauses
+    cdef public Pauses pauses
     cdef public object health
     cdef public object two_phase
     cdef public object resolver

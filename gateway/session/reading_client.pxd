@@ -3,6 +3,8 @@
 cimport cython
 
 from gateway.pool.server cimport ServerConnection
+from gateway.router.route cimport Route
+from gateway.router.topology cimport Shard
 from gateway.session.client cimport ClientSession
 
 cdef int _IDLE_STATUS
@@ -16,9 +18,10 @@ cdef class ReadingSession(ClientSession):
     cdef public object _one_unit
     cdef public object _reader
     cdef public bint _reads
-    cdef public object _shard
+    cdef public Shard _shard
     cdef public object _shard_in
     cdef public object _stamp
-    cdef public object _stamp_of
+    cdef public Route _stamp_of
     cdef public object _unit
-    cpdef bint _splits_reads(self, target) except -1
+    @cython.locals(shard=Shard)
+    cpdef bint _splits_reads(self, Route target) except -1
