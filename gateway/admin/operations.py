@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from gateway.admin.view import Row
 from gateway.errors import ShuttingDown
 from gateway.pool.core import ServerState
-from gateway.pool.server import IDLE, ServerConnection
+from gateway.pool.server import IDLE, LinkedClient, ServerConnection
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Shard
 from gateway.session.client import ClientSession, Phase
@@ -151,15 +151,23 @@ def _concerns(
     still run something of whoever that was, and so may a transaction's branch that is parked.
     """
     client = server.client
+    if any(_is_its_work(one, scope) for one in (client, *server.line)):
+        return True
     if isinstance(client, ReadingSession):
-        target = client.last_route
-        return target is not None and scope.covers(target.shard, client.owners)
+        return False
     if client is not None and server.replies.idle and server.status == IDLE:
         return False
     if scope.kind is Kind.OWNER:
         stamped = context.settings.routing.stamps and server.stamp is not None
         return not stamped or (server.stamp or "").partition(":")[2] == scope.name
     return whole or address in _addresses(context, scope)
+
+
+def _is_its_work(client: LinkedClient | None, scope: Scope) -> bool:
+    """Whether what a client with a server, or in line for it, has asked concerns ``scope``."""
+    if not isinstance(client, ReadingSession) or client.last_route is None:
+        return False
+    return scope.covers(client.last_route.shard, client.owners)
 
 
 def _line(server: ServerConnection, pool: str, state: ServerState, now: float) -> str:

@@ -29,6 +29,7 @@ cdef class PoolCore:
     cpdef settle(self, server, state, double now=*)
     cpdef tuple serve_idle(self, double now)
     cpdef release(self, server, double now=*)
+    cpdef bint crowded(self) except -1
     cpdef first(self, double now)
     @cython.locals(since=cython.double, rides=list)
     cpdef double ride(self, server, double now) except? -1

@@ -251,6 +251,10 @@ class PoolCore:
         self._busy[server] = turn
         return waiter, since
 
+    def crowded(self) -> bool:
+        """Whether somebody may have a server, and none lies idle."""
+        return self.fair.ready > 0 and not self._idle
+
     def first(self, now: float) -> Waiter | None:
         """Who is to be served next, and goes on waiting; None when nobody may have a server."""
         return self.fair.first(now) if self.fair.ready else None

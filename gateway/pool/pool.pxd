@@ -47,6 +47,7 @@ cdef class Pool:
     @cython.locals(core=PoolCore)
     cpdef _open_wanted(self)
     @cython.locals(core=PoolCore)
+    cdef _pass_on(self, ServerConnection server, double now)
     cdef _served(self, ServerConnection server, tuple served, double now)
     cdef _serve_idle(self, double now)
     cdef _grant(self, ServerConnection server, Waiter waiter, double since, double now)

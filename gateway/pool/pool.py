@@ -165,7 +165,7 @@ class Pool:
             server.timing.took(now - server.turn_at)
             server.timing = None
         if server.line:
-            self.sharing.pass_on(server, now)
+            self._pass_on(server, now)
         elif server.cancels:
             self.core.to_cleaning(server)
             self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
@@ -207,9 +207,15 @@ class Pool:
     def _without_its_client(self, server: ServerConnection) -> None:
         """The one at the head has gone; others are in line."""
         if server.turn_is_over:
-            self.sharing.pass_on(server, server.used_at)
+            self._pass_on(server, server.used_at)
         else:
             server.link(self.sharing.nobody(server), 0)
+
+    def _pass_on(self, server: ServerConnection, now: float) -> None:
+        """The next one's turn comes; a bound that was reached may have room again."""
+        self.sharing.pass_on(server, now)
+        if self.core.fair.ready:
+            self._serve_idle(now)
 
     async def open_outside(self, startup: Mapping[str, str]) -> ServerConnection:
         """A connection for one client alone, with startup parameters of its own.
@@ -534,7 +540,7 @@ class Pool:
     def _grant(self, server: ServerConnection, waiter: Waiter, since: float, now: float) -> None:
         self.counters.served(now - since)
         waiter.granted(server)
-        if self.sharing.depth > 1 and self.core.fair.ready:
+        if self.sharing.depth > 1 and self.core.crowded():
             self.sharing.begin(server, waiter, now)
 
     def _unwanted(self, server: ServerConnection, now: float) -> bool:

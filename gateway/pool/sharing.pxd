@@ -7,6 +7,8 @@ from gateway.pool.counters cimport PoolCounters
 from gateway.pool.server cimport Rider, ServerConnection
 from gateway.router.statement cimport Timing
 
+cdef Py_ssize_t _PARTS
+
 cdef class Sharer(Rider):
     cpdef Timing carries(self, ServerConnection server)
     cpdef bint may_ride(self, ServerConnection server) except -1
@@ -21,6 +23,12 @@ cdef class Sharing:
     cdef public double short_s
     @cython.locals(timing=Timing)
     cpdef begin(self, ServerConnection server, Sharer head, double now)
-    @cython.locals(core=PoolCore, counters=PoolCounters, waiter=Sharer, since=cython.double)
+    @cython.locals(
+        core=PoolCore,
+        counters=PoolCounters,
+        waiter=Sharer,
+        since=cython.double,
+        _=cython.Py_ssize_t,
+    )
     cdef _fill(self, ServerConnection server, double now)
     cpdef pass_on(self, ServerConnection server, double now)

@@ -16,6 +16,8 @@ from gateway.router.statement import Timing
 
 _PATIENCE = 10
 """So many times the length of a short read is a turn waited for."""
+_PARTS = 4
+"""One of so many parts of those who wait may follow on one server: others come free meanwhile."""
 
 
 class Sharer(Rider):
@@ -70,9 +72,9 @@ class Sharing:
     def _fill(self, server: ServerConnection, now: float) -> None:
         """Have others follow, in the order in which they would be served."""
         core, counters = self._core, self._counters
-        while len(server.line) < self.depth - 1 and not server.closing:
+        for _ in range(min(self.depth - 1, (core.fair.ready + _PARTS - 1) // _PARTS)):
             waiter = core.first(now)
-            if waiter is None or not waiter.may_ride(server):
+            if waiter is None or server.closing or not waiter.may_ride(server):
                 break
             since = core.ride(server, now)
             counters.served(now - since)

@@ -65,7 +65,12 @@ async def _twins(
         await maker.close()
         chosen = changed(
             moved(provisioned.settings, _INDUSTRY, url),
-            pool={"max": _SERVERS_MAX, "queue_timeout_ms": 60_000},
+            pool={
+                "max": _SERVERS_MAX,
+                "queue_timeout_ms": 60_000,
+                "share_depth": 4,
+                "share_ms": 1000,
+            },
         )
         async with running(chosen) as worker:
             through = replace(place(worker, login), startup=startup)

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+from gateway.admin.operations import carry_out, still_running
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.protocol import messages
+from gateway.session.standing import Deed, Instruction, Kind, Scope
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
@@ -24,11 +26,16 @@ from tests.running import (
     rest,
     running,
 )
-from tests.wire import Place, Wire, run, send_cancel
+from tests.wire import Place, Wire, run, send_cancel, sqlstates
 
 CLIENTS = 24
 DEPTH = 4
 ROUNDS = 40
+ITEMS = "CREATE TABLE item AS SELECT n AS id, 'item ' || n AS name FROM generate_series(1, 1000) n"
+SLOW = (
+    "SELECT count(*) FROM item a, item b, item c"
+    " WHERE a.id < 1001 AND b.id < 1001 AND c.id < 21 AND a.name < b.name"
+)
 
 
 class House:
@@ -47,10 +54,7 @@ class House:
 @pytest.fixture
 async def house(provisioned: Provisioned, fresh_database: FreshDatabase) -> AsyncIterator[House]:
     url = await fresh_database("sharing")
-    await past_the_gateway(
-        url,
-        "CREATE TABLE item AS SELECT n AS id, 'item ' || n AS name FROM generate_series(1, 1000) n",
-    )
+    await past_the_gateway(url, ITEMS)
     pool = {"max": 2, "share_depth": DEPTH, "share_ms": 200.0}
     settings = moved(changed(provisioned.settings, pool=pool), "LAW", url)
     async with running(settings) as worker:
@@ -71,6 +75,15 @@ async def learn(house: House) -> None:
     for number in range(1, 6):
         await prepared(connection, number)
     await connection.close()
+
+
+def believe_short(house: House, *texts: str) -> None:
+    """Have the gateway take these reads for short ones."""
+    for text in texts:
+        timing = house.worker.context.facts.facts(text.encode()).timing
+        assert timing is not None
+        for _ in range(8):
+            timing.took(0.0001)
 
 
 async def connect(where: Place) -> asyncpg.Connection:
@@ -223,24 +236,16 @@ async def test_a_server_that_dies_has_the_others_ask_elsewhere(house: House) -> 
 
 async def test_a_slow_read_keeps_nobody_in_line(house: House) -> None:
     """It was short before: who got in line behind it is served elsewhere."""
-    sql = (
-        "SELECT count(*) FROM item a, item b, item c"
-        " WHERE a.id < {0} AND b.id < {0} AND c.id < 21 AND a.name < b.name"
-    )
     wires = [await Wire.logged_in(house.place) for _ in range(7)]
     short = "SELECT name FROM item WHERE id = 5"
-    for text in (sql.format(1001), short):
-        timing = house.worker.context.facts.facts(text.encode()).timing
-        assert timing is not None
-        for _ in range(8):
-            timing.took(0.001)
+    believe_short(house, SLOW, short)
     await wires[0].query("SELECT 1")
     house.pool.sharing.short_s = 0.02
     holders, slow, others = wires[:2], wires[2], wires[3:]
     for holder in holders:
         await holder.query("BEGIN")
     for asked, one in enumerate((slow, *others)):
-        one.send(messages.query(sql.format(1001) if one is slow else short))
+        one.send(messages.query(SLOW if one is slow else short))
         await eventually(lambda at=asked: len(house.pool.core.queue) == at + 1)  # type: ignore[misc]
     await holders[0].query("COMMIT")
     await eventually(lambda: house.pool.counters.rides > 0)
@@ -251,3 +256,119 @@ async def test_a_slow_read_keeps_nobody_in_line(house: House) -> None:
     assert (await slow.until("Z"))[1].cells == [b"9990000"]
     for one in wires:
         await one.close()
+
+
+async def test_a_pause_waits_for_an_owners_read_in_line_behind_another_owners(
+    provisioned: Provisioned, fresh_database: FreshDatabase
+) -> None:
+    """For what was sent will be run: an owner's move may not go on before that."""
+    url = await fresh_database("owners")
+    await past_the_gateway(url, ITEMS)
+    first, second = [one for one in provisioned.owners if one.shard == "medical_1"][:2]
+    pool = {"max": 1, "share_depth": DEPTH, "share_ms": 1000.0}
+    settings = moved(changed(provisioned.settings, pool=pool), "MEDICAL", url)
+    short = "SELECT name FROM item WHERE id = 5"
+    async with running(settings) as worker:
+        house = House(worker, url, place(worker, first, "medical"))
+        holder, ahead = [await Wire.logged_in(house.place) for _ in range(2)]
+        behind = await Wire.logged_in(place(worker, second, "medical"))
+        believe_short(house, SLOW, short)
+        await holder.query("BEGIN")
+        for waiting, (wire, sql) in enumerate(((ahead, SLOW), (behind, short))):
+            wire.send(messages.query(sql))
+            await eventually(lambda at=waiting: len(house.pool.core.queue) == at + 1)  # type: ignore[misc]
+        paused = Scope(Kind.OWNER, str(second.owner))
+        assert not still_running(worker.context, paused)
+        await holder.query("COMMIT")
+        assert house.pool.counters.rides == 1
+        assert still_running(worker.context, paused)
+        assert (await ahead.until("Z"))[1].cells == [b"9990000"]
+        assert (await behind.until("Z"))[1].cells == [b"item 5"]
+        assert not still_running(worker.context, paused)
+        for wire in (holder, ahead, behind):
+            await wire.close()
+        await rest(worker)
+
+
+async def test_orders_and_new_bounds_disturb_nobody_in_line(house: House) -> None:
+    """Connections replaced, the bound lowered and raised, an owner paused: nobody hears of it."""
+    await learn(house)
+    over = asyncio.Event()
+
+    async def steady(client: int) -> int:
+        chance = random.Random(client)
+        wire = await Wire.logged_in(house.place)
+        rounds = 0
+        while not over.is_set():
+            await chance.choice([simple, unnamed, failing])(wire, chance.randint(1, 1000))
+            rounds += 1
+        await wire.close()
+        return rounds
+
+    pool, context = house.pool, house.worker.context
+    everything = Scope(Kind.ALL)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(steady(client)) for client in range(CLIENTS)]
+        for number in range(1, 21):
+            await asyncio.sleep(0.05)
+            pool.reconnect()
+            pool.resize(pool.limits.model_copy(update={"max": 1 + number % 2}))
+            carry_out(context, Instruction(Deed.PAUSE, everything))
+            await eventually(lambda: not still_running(context, everything))
+            assert not any(server.line for server in pool.core.servers(ServerState.BUSY))
+            carry_out(context, Instruction(Deed.RESUME, everything))
+        over.set()
+    assert all(task.result() > 0 for task in tasks)
+    assert pool.counters.rides > CLIENTS
+
+
+async def test_who_may_hold_one_server_only_rides_with_nobody_of_his_own(
+    provisioned: Provisioned, fresh_database: FreshDatabase
+) -> None:
+    """An owner's bound is on statements at a time, in line or not."""
+    url = await fresh_database("bounded")
+    await past_the_gateway(url, "CREATE TABLE item AS SELECT 1 AS id, 'item 1' AS name")
+    owner = provisioned.owner_on("law")
+    settings = changed(
+        moved(provisioned.settings, "LAW", url),
+        pool={"max": 2, "share_depth": DEPTH, "share_ms": 200.0},
+        limits={"owners": {str(owner.owner): {"servers": 1}}},
+    )
+    async with running(settings) as worker:
+        house = House(worker, url, place(worker, owner))
+        wires = [await Wire.logged_in(house.place) for _ in range(8)]
+        believe_short(house, "SELECT name FROM item WHERE id = 1")
+
+        async def ask(wire: Wire) -> None:
+            for _ in range(20):
+                await simple(wire, 1)
+
+        await asyncio.gather(*map(ask, wires))
+        assert house.pool.counters.waits > 0
+        assert house.pool.counters.rides == 0
+        for wire in wires:
+            await wire.close()
+        await rest(worker)
+
+
+async def test_who_waits_in_vain_behind_full_lines_hears_so(house: House) -> None:
+    """The queue's bound on time holds for who waits; who is in line is answered."""
+    await learn(house)
+    house.pool.limits = house.pool.limits.model_copy(update={"queue_timeout_ms": 300})
+    holders = [await Wire.logged_in(house.place) for _ in range(2)]
+    others = [await Wire.logged_in(house.place) for _ in range(6)]
+    for holder in holders:
+        await holder.query("BEGIN")
+    for wire in others:
+        wire.send(messages.query("SELECT name FROM item WHERE id = 7"))
+    told = await asyncio.gather(*(wire.until("Z") for wire in others))
+    assert [sqlstates(one) for one in told] == [["53300"]] * len(others)
+    for wire in others:
+        wire.send(messages.query("SELECT name FROM item WHERE id = 7"))
+    await eventually(lambda: len(house.pool.core.queue) == len(others))
+    await holders[0].query("COMMIT")
+    told = await asyncio.gather(*(wire.until("Z") for wire in others))
+    assert [one[1].cells for one in told] == [[b"item 7"]] * len(others)
+    assert house.pool.counters.rides > 0
+    for wire in (*holders, *others):
+        await wire.close()

@@ -33,6 +33,7 @@ class FairMachine(RuleBasedStateMachine):
         self.last = 0
         self.waiting: dict[Tenant, list[int]] = {tenant: [] for tenant in TENANTS}
         self.holder: dict[int, Tenant] = {}
+        self.riding: dict[int, list[Tenant]] = {}
         self.cleaning: list[int] = []
         for server in range(SERVERS):
             self.core.opening += 1
@@ -41,22 +42,34 @@ class FairMachine(RuleBasedStateMachine):
 
     # --- the model ---
 
+    def served(self) -> list[Tenant]:
+        return [*self.holder.values(), *(one for line in self.riding.values() for one in line)]
+
+    def alone(self) -> list[int]:
+        """Servers of clients, with nobody in line."""
+        free = set(self.holder) - set(self.cleaning)
+        return [one for one in self.holder if one in free and not self.riding.get(one)]
+
     def held(self, name: str) -> int:
-        return sum(name in dict(tenant.bounds) for tenant in self.holder.values())
+        return sum(name in dict(tenant.bounds) for tenant in self.served())
 
     def may_have(self, tenant: Tenant) -> bool:
         if not tenant.operator and self.core.reserve:
-            others = sum(not one.operator for one in self.holder.values())
+            others = sum(not one.operator for one in self.served())
             if others >= max(1, SERVERS - self.core.reserve):
                 return False
         return all(self.held(name) < most for name, most in tenant.bounds)
 
     def serve(self, server: int, waiter: int) -> None:
+        self.holder[server] = self.taken(waiter)
+
+    def taken(self, waiter: int) -> Tenant:
+        """Whose turn has come; out of the model's queue."""
         tenant = next(one for one in TENANTS if waiter in self.waiting[one])
         assert self.may_have(tenant)
         assert self.waiting[tenant][0] == waiter, "first come, first served within an owner"
         self.waiting[tenant].pop(0)
-        self.holder[server] = tenant
+        return tenant
 
     def free(self, server: int, state: ServerState) -> None:
         del self.holder[server]
@@ -90,19 +103,41 @@ class FairMachine(RuleBasedStateMachine):
         assert self.core.leave(waiter)
         self.waiting[tenant].remove(waiter)
 
+    @precondition(lambda self: len(self.holder) > len(self.cleaning))
+    @rule(choice=CHOICE)
+    def next_follows(self, choice: int) -> None:
+        """Who follows on a busy server is who would be served next."""
+        busy = [one for one in self.holder if one not in self.cleaning]
+        first = self.core.first(self.now)
+        if first is None:
+            assert not any(line and self.may_have(one) for one, line in self.waiting.items())
+            return
+        server = busy[choice % len(busy)]
+        self.core.ride(server, self.now)
+        self.riding.setdefault(server, []).append(self.taken(first))
+
+    @precondition(lambda self: any(self.riding.values()))
+    @rule(choice=CHOICE, took_s=st.floats(0, 5))
+    def turn_passes_on(self, choice: int, took_s: float) -> None:
+        self.now += took_s
+        shared = [server for server, line in self.riding.items() if line]
+        server = shared[choice % len(shared)]
+        self.core.pass_on(server, self.now)
+        self.holder[server] = self.riding[server].pop(0)
+        assert self.core.tenant(server) is self.holder[server]
+        self.serve_idle()
+
     @precondition(lambda self: self.holder)
     @rule(choice=CHOICE, took_s=st.floats(0, 5))
     def is_done(self, choice: int, took_s: float) -> None:
         self.now += took_s
-        busy = [one for one in self.holder if one not in self.cleaning]
-        if busy:
+        if busy := self.alone():
             self.free(busy[choice % len(busy)], ServerState.BUSY)
 
     @precondition(lambda self: self.holder)
     @rule(choice=CHOICE)
     def is_abandoned(self, choice: int) -> None:
-        busy = [one for one in self.holder if one not in self.cleaning]
-        if busy:
+        if busy := self.alone():
             server = busy[choice % len(busy)]
             self.core.to_cleaning(server)
             self.cleaning.append(server)
@@ -117,6 +152,7 @@ class FairMachine(RuleBasedStateMachine):
     def is_lost_and_opened_again(self, choice: int) -> None:
         server = list(self.holder)[choice % len(self.holder)]
         del self.holder[server]
+        self.riding.pop(server, None)
         if server in self.cleaning:
             self.cleaning.remove(server)
         assert self.core.gone(server, self.now)
@@ -161,12 +197,17 @@ class FairMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Every waiter is served after so many releases as there are servers and waiters."""
-        left = len(self.holder) + sum(map(len, self.waiting.values()))
+        left = len(self.served()) + sum(map(len, self.waiting.values()))
         for _ in range(left):
             if not self.holder:
                 break
             server = next(iter(self.holder))
             self.now += 0.1
+            if self.riding.get(server):
+                self.core.pass_on(server, self.now)
+                self.holder[server] = self.riding[server].pop(0)
+                self.serve_idle()
+                continue
             state = ServerState.CLEANING if server in self.cleaning else ServerState.BUSY
             if server in self.cleaning:
                 self.cleaning.remove(server)

@@ -15,7 +15,8 @@ CHOICE = st.integers(0, 100)
 class PoolMachine(RuleBasedStateMachine):
     """Plays the pool that does the I/O. Servers and clients are numbers.
 
-    The model: which server is in which state, who has which server, and who waits since when.
+    The model: which server is in which state, who has which server, who is in line there, and who
+    waits since when.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.last = 0
         self.state: dict[int, ServerState] = {}
         self.holder: dict[int, int] = {}
+        self.riders: dict[int, list[int]] = {}
         self.waiting: list[tuple[int, float]] = []
         self.opening = 0
         self.outside = 0
@@ -49,8 +51,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     def put(self, server: int, state: ServerState) -> None:
         self.holder.pop(server, None)
+        self.riders.pop(server, None)
         self.state.pop(server, None)
         self.state[server] = state
+
+    def alone(self) -> list[int]:
+        """The servers that one client has for itself."""
+        return [server for server in self.holder if not self.riders.get(server)]
 
     def settle(self, server: int, state: ServerState) -> None:
         """A server came free; as the pool does, it is closed when it is too many."""
@@ -110,10 +117,27 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.core.overdue(before) == late
         self.waiting = [one for one in self.waiting if one[1] > before]
 
-    @precondition(lambda self: self.holder)
+    @precondition(lambda self: self.holder and self.waiting)
+    @rule(choice=CHOICE)
+    def first_in_queue_follows(self, choice: int) -> None:
+        server = list(self.holder)[choice % len(self.holder)]
+        client, since = self.waiting.pop(0)
+        assert self.core.first(self.now) == client
+        assert self.core.ride(server, self.now) == since
+        self.riders.setdefault(server, []).append(client)
+
+    @precondition(lambda self: any(self.riders.values()))
+    @rule(choice=CHOICE)
+    def turn_passes_on(self, choice: int) -> None:
+        shared = [server for server, line in self.riders.items() if line]
+        server = shared[choice % len(shared)]
+        self.core.pass_on(server, self.now)
+        self.holder[server] = self.riders[server].pop(0)
+
+    @precondition(lambda self: self.alone())
     @rule(choice=CHOICE, dirty=st.booleans())
     def client_is_done(self, choice: int, dirty: bool) -> None:
-        server = list(self.holder)[choice % len(self.holder)]
+        server = self.alone()[choice % len(self.alone())]
         if dirty:
             self.core.to_cleaning(server)
             self.put(server, ServerState.CLEANING)
@@ -167,6 +191,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.core.to_closing(server)  # an order that comes too late brings nothing back
         del self.state[server]
         self.holder.pop(server, None)
+        self.riders.pop(server, None)
 
     @rule(change=st.sampled_from([1, -1]))
     def somebody_takes_one_outside(self, change: int) -> None:
@@ -211,6 +236,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.core.live == len(self.state) - closing
         assert self.core.total == len(self.state) + self.opening + self.outside
         assert self.core.excess == max(0, self.core.total - closing - self.core.maximum)
+        served = len(self.holder) + sum(map(len, self.riders.values()))
+        assert self.core.in_use == served + len(self.waiting)
 
     @invariant()
     def the_queue_is_as_they_came(self) -> None:
