@@ -2,6 +2,9 @@
 
 cimport cython
 
+from gateway.protocol.replies cimport Replies
+from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
+
 @cython.final
 cdef class Statement:
     cdef dict __dict__  # for what is not declared here
@@ -10,7 +13,7 @@ cdef class Statement:
     cdef public bint deallocates
     cdef public dict described
     cdef public object executes
-    cdef public object facts
+    cdef public _Facts facts
     cdef public bint lists_prepared
     cdef public bytes name
     cdef public Statement needs
@@ -19,7 +22,7 @@ cdef class Statement:
 
 @cython.final
 cdef class Change:
-    cdef dict __dict__  # for what is not declared here
+    cdef Replies _owed
     cdef public Statement statement
     cdef public bint skipped
 
@@ -38,7 +41,7 @@ cdef class Statements:
     cdef public object _facts
     cdef public dict _shared
     cdef public object _numbers
-    @cython.locals(key=tuple, statement=Statement)
+    @cython.locals(of_scope=dict, statement=Statement)
     cpdef Statement get(self, bytes body, tuple scope)
 
 cdef class Schema:

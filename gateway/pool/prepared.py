@@ -11,6 +11,7 @@ from itertools import count
 from weakref import ref
 
 from gateway.protocol import messages
+from gateway.protocol.replies import Replies
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 
 NAME_PREFIX = b"__gateway_"
@@ -94,17 +95,21 @@ IN_DOUBT = Statement(b"", b"", UNKNOWN_FACTS)
 
 
 class Change:
-    """A message that makes ``statement``, or none, the unnamed one; it may yet fail."""
+    """A message that makes ``statement``, or none, the unnamed one; called if it fails.
 
-    __slots__ = ("skipped", "statement")
+    ``owed`` is the queue of the server that it is sent to.
+    """
 
-    def __init__(self, statement: Statement | None) -> None:
+    __slots__ = ("_owed", "skipped", "statement")
+
+    def __init__(self, statement: Statement | None, owed: Replies) -> None:
         self.statement = statement
         self.skipped = False
+        self._owed = owed
 
-    def fail(self, *, skipped: bool) -> None:
+    def __call__(self) -> None:
         """It was skipped, and all is as before; or refused, and there is none any more."""
-        self.skipped = skipped
+        self.skipped = self._owed.skipped
         self.statement = None
 
 
@@ -132,8 +137,10 @@ class Unnamed:
     def change(self, change: Change, alone: bool) -> None:
         """``change`` is being sent. ``alone``: no other is under way any more."""
         if alone:
-            self.become(self.now())
-        elif len(self._changes) >= _CHANGES_MAX:
+            self._settled = self.now()
+            self._changes = [change]
+            return
+        if len(self._changes) >= _CHANGES_MAX:
             self.become(IN_DOUBT)
         self._changes.append(change)
 
@@ -141,10 +148,7 @@ class Unnamed:
         """So it is for sure."""
         self._settled = statement
         if self._changes:
-            self._changes.clear()
-
-
-_Key = tuple[bytes, Scope]
+            self._changes = []
 
 
 class Statements:
@@ -152,27 +156,30 @@ class Statements:
 
     def __init__(self, facts: FactsCache) -> None:
         self._facts = facts
-        self._shared: dict[_Key, ref[Statement]] = {}
-        """As a WeakValueDictionary, whose look-ups are interpreted."""
+        self._shared: dict[Scope, dict[bytes, ref[Statement]]] = {}
+        """By scope and body, as WeakValueDictionaries, whose look-ups are interpreted."""
         self._numbers = count(1)
 
     def get(self, body: bytes, scope: Scope) -> Statement:
         """The shared statement of a Parse message's body."""
-        key = (body, scope)
-        known = self._shared.get(key)
+        of_scope = self._shared.get(scope)
+        known = None if of_scope is None else of_scope.get(body)
         statement = None if known is None else known()
-        return self._keep(key) if statement is None else statement
+        return self._keep(body, scope) if statement is None else statement
 
-    def _keep(self, key: _Key) -> Statement:
+    def _keep(self, body: bytes, scope: Scope) -> Statement:
         """A new one, for as long as anybody has it."""
         shared = self._shared
+        of_scope = shared.setdefault(scope, {})
 
         def gone(dead: ref[Statement]) -> None:
-            if shared.get(key) is dead:
-                del shared[key]
+            if of_scope.get(body) is dead:
+                del of_scope[body]
+                if not of_scope and shared.get(scope) is of_scope:
+                    del shared[scope]
 
-        statement = self.private(*key)
-        shared[key] = ref(statement, gone)
+        statement = self.private(body, scope)
+        of_scope[body] = ref(statement, gone)
         return statement
 
     def private(self, body: bytes, scope: Scope = ()) -> Statement:
@@ -188,7 +195,7 @@ class Statements:
         self._shared.clear()
 
     def __len__(self) -> int:
-        return len(self._shared)
+        return sum(map(len, self._shared.values()))
 
 
 class Schema:

@@ -2,6 +2,8 @@
 
 cimport cython
 
+from gateway.protocol.octets cimport uint32
+
 cdef unsigned int _LENGTH_MIN, _LENGTH_MAX
 cdef Py_ssize_t _HEADER_BYTES
 

@@ -7,6 +7,7 @@ These functions are the inner loop of the relay: plain typed Python that compile
 from __future__ import annotations
 
 from gateway.errors import ProtocolViolation
+from gateway.protocol.octets import uint32
 
 HEADER_BYTES = 5
 """Tag and length."""
@@ -24,7 +25,7 @@ def message_size(data: bytes, pos: int) -> int:
 
     Raises ProtocolViolation for a length no peer may send.
     """
-    length = (data[pos + 1] << 24) | (data[pos + 2] << 16) | (data[pos + 3] << 8) | data[pos + 4]
+    length = uint32(data, pos + 1)
     if length < _LENGTH_MIN or length > _LENGTH_MAX:
         raise ProtocolViolation(
             f"invalid message length {length} for message type 0x{data[pos]:02x}"

@@ -6,7 +6,11 @@ what looks harmless in Python is dear: ``b"--" in text`` first makes an error of
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping, Sequence
+
 _LENGTH_BYTES = 4
+_UINT32 = struct.Struct("!I").unpack_from
 
 
 def holds(data: bytes, part: bytes) -> bool:
@@ -17,6 +21,29 @@ def holds(data: bytes, part: bytes) -> bool:
 def cut(data: bytes, start: int, end: int) -> bytes:
     """``data[start:end]``, with both inside of it and in order."""
     return data[start:end]
+
+
+def uint32(data: bytes, pos: int) -> int:
+    """The number in the four bytes at ``pos``, which are inside of it, high ones first."""
+    number: int = _UINT32(data, pos)[0]
+    return number
+
+
+def replaced(
+    data: bytes, parts: Sequence[tuple[int, int, bytes]], instead: Mapping[bytes, bytes]
+) -> bytes:
+    """``data`` with another text in place of each part: by its kind, which is its third item.
+
+    The parts are first and past-last bytes, in order and apart.
+    """
+    pieces: list[bytes] = []
+    at = 0
+    for start, end, kind in parts:
+        pieces.append(data[at:start])
+        pieces.append(instead[kind])
+        at = end
+    pieces.append(data[at:])
+    return b"".join(pieces)
 
 
 def string_end(data: bytes, pos: int) -> int:

@@ -30,6 +30,41 @@ cpdef bytes cut(bytes data, Py_ssize_t start, Py_ssize_t end):
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + start, end - start)
 
 
+cpdef unsigned int uint32(bytes data, Py_ssize_t pos) except? 0xFFFFFFFF:
+    """The number in the four bytes at ``pos``, which are inside of it, high ones first."""
+    if pos < 0 or PyBytes_GET_SIZE(data) - pos < 4:
+        raise ValueError("a number that is not inside")
+    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(data) + pos
+    return <unsigned int>at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]
+
+
+cpdef bytes replaced(bytes data, list parts, dict instead):
+    """``data`` with another text in place of each part: by its kind, which is its third item."""
+    cdef Py_ssize_t at = 0, start, end, size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t made_bytes = size
+    cdef bytes text
+    cdef tuple part
+    for part in parts:
+        start, end, text = part[0], part[1], instead[part[2]]
+        if not at <= start <= end <= size:
+            raise ValueError("parts that are not inside, apart and in order")
+        made_bytes += PyBytes_GET_SIZE(text) - (end - start)
+        at = end
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, made_bytes)
+    cdef const char *source = PyBytes_AS_STRING(data)
+    cdef char *target = PyBytes_AS_STRING(made)
+    at = 0
+    for part in parts:
+        start, end, text = part[0], part[1], instead[part[2]]
+        memcpy(target, source + at, start - at)
+        target += start - at
+        memcpy(target, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        target += PyBytes_GET_SIZE(text)
+        at = end
+    memcpy(target, source + at, size - at)
+    return made
+
+
 cpdef Py_ssize_t string_end(bytes data, Py_ssize_t pos) except -2:
     """Where the NUL stands that ends the string at ``pos``; -1 if none does."""
     cdef const char *text = PyBytes_AS_STRING(data)

@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """The constants of a plain text, told without PostgreSQL's scanner, as that scanner tells them.
 
 Plain is what clients of the simple protocol mostly send: words, operators, decimal integers and

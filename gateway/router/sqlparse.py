@@ -29,7 +29,7 @@ from ctypes import POINTER, PyDLL, Structure, c_char_p, c_int, c_size_t, c_void_
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.protocol.octets import cut
+from gateway.protocol.octets import replaced
 from gateway.router.literals import Mark, constants_of
 
 TEXT_BYTES_MAX: Final = 65_536
@@ -147,7 +147,7 @@ class Scanned:
         self.marks = marks
         self._answer = answer
         """The scanner's, if it was asked."""
-        self.skeleton = _skeleton(text, marks) if marks else text
+        self.skeleton = replaced(text, marks, _PLACEHOLDERS) if marks else text
 
     @property
     def constants(self) -> list[Mark]:
@@ -178,17 +178,6 @@ class Scanned:
                 product *= max(1, closed)
             before = token
         return product
-
-
-def _skeleton(text: bytes, marks: list[Mark]) -> bytes:
-    parts: list[bytes] = []
-    at = 0
-    for start, end, kind in marks:
-        parts.append(cut(text, at, start))
-        parts.append(_PLACEHOLDERS[kind])
-        at = end
-    parts.append(cut(text, at, len(text)))
-    return b"".join(parts)
 
 
 _CONSTANTS: Final = (b"\x84", b"\x85", b"\x86", b"\x87", b"\x88", b"\x8a")

@@ -202,7 +202,7 @@ class ClientSession(Waiter):
             self._answer_came,
         )
         self._outbound.translator = Translator(
-            context.statements, context.settings.pool.client_statements_max, self._outbound.heed
+            context.statements, context.settings.pool.client_statements_max, self._outbound
         )
         self._allowance = UNLIMITED
         self._tenant = UNLIMITED.tenant

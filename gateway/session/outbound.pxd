@@ -11,7 +11,7 @@ from gateway.router.facts cimport FactsCache
 from gateway.router.statement cimport Facts as _Facts, Timing
 from gateway.session.holdings cimport Holdings
 from gateway.session.listens cimport Listens
-from gateway.session.translate cimport Translator
+from gateway.session.translate cimport Heeder, Translator
 
 cdef Py_ssize_t _HEADER_BYTES, _SHORT_BYTES
 cdef int _COPY_DATA, _BIND, _DESCRIBE, _EXECUTE, _PARSE, _QUERY, _SYNC
@@ -21,7 +21,7 @@ cdef Expected _EXPECT_EXECUTE, _EXPECT_SYNC
 cdef tuple _HANDLERS
 
 @cython.final
-cdef class Outbound:
+cdef class Outbound(Heeder):
     cdef dict __dict__  # for what is not declared here
     cdef public bint _await_executes
     cdef public int _draws_alone

@@ -30,7 +30,7 @@ from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
-from gateway.session.translate import InDoubt, Translator
+from gateway.session.translate import Heeder, InDoubt, Translator
 
 WHOLE_MAX_BYTES = 256 * 1024
 """Messages up to this size are read whole; of longer ones only the beginning."""
@@ -73,7 +73,7 @@ class NewProcessNeeded(Exception):
     """A statement tells a process without a past from others; nothing of its unit was sent."""
 
 
-class Outbound:
+class Outbound(Heeder):
     """The client's half of one link after the other.
 
     ``on_facts`` hears the facts of every statement with effects. ``on_foreign_sequences`` is told

@@ -5,16 +5,16 @@ cimport cython
 from gateway.pool.prepared cimport Change, Prepared, Statement, Statements, Unnamed
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.octets cimport cut, string_end, with_name
-from gateway.protocol.replies cimport Expected, Replies
+from gateway.protocol.replies cimport Expected
+from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
 
 cdef Py_ssize_t _HEADER_BYTES, _DESCRIBE_UNNAMED_BYTES
-cdef int _FAILED
-cdef Expected _ALONE, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
+cdef int _FAILED, _PARSE, _STATEMENT
+cdef bytes _UNKNOWN_NAME
+cdef Expected _ALONE, _BOUND, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
 
-@cython.final
-cdef class _Undo:
-    cdef Change _change
-    cdef Replies _replies
+cdef class Heeder:
+    cpdef bytes heed(self, ServerConnection server, _Facts facts)
 
 @cython.final
 cdef class Translator:
@@ -23,7 +23,7 @@ cdef class Translator:
     cdef public Statement _bound
     cdef public dict _changing
     cdef public dict _executions
-    cdef public object _heed
+    cdef public Heeder _heeder
     cdef public object _maximum
     cdef public dict _named
     cdef public Statements _shared
@@ -43,8 +43,8 @@ cdef class Translator:
     @cython.locals(before=bytes)
     cdef bytes _heed_use(self, ServerConnection server, Statement statement)
     cdef Expected _describe_of(self, ServerConnection server, Statement statement)
-    @cython.locals(statement=Statement)
-    cpdef tuple _resolve(self, ServerConnection server, bytes name)
+    cpdef tuple _resolve(self, ServerConnection server, bytes name, Statement statement)
+    @cython.locals(known=tuple)
     cpdef Expected _bind_of(self, bytes name, bytes real)
     @cython.locals(statement=Statement)
     cpdef describe(self, ServerConnection server, bytes message)

@@ -26,25 +26,34 @@ from gateway.pool.server import STEP, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.octets import cut, string_end, with_name
-from gateway.protocol.replies import Expected, Replies
+from gateway.protocol.replies import Expected
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
 from gateway.session.sql_execute import calling
 
 _HEADER_BYTES = HEADER_BYTES  # as a C integer
 _FAILED = ord("E")
+_STATEMENT = ord("S")
 _UNKNOWN_NAME = b"?"
 _ERROR = ord("E")
 _EXECUTIONS_MAX = 100
 _DESCRIBE_UNNAMED_BYTES = _HEADER_BYTES + 2
 _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
-_ALONE, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_DESCRIBE
+_PARSE = replies.PARSE  # as a C integer
+_ALONE, _BOUND, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_BIND, replies.CLIENT_DESCRIBE
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
 UNSEEN_BODY = b"\0"
 """Of a statement whose text was too long to be kept; no Parse can be made of it."""
 
 
-Heed = Callable[[ServerConnection, Facts], bytes]
+class Heeder:
+    """Who hears the facts of every statement that is parsed, bound or described."""
+
+    __slots__ = ()
+
+    def heed(self, server: ServerConnection, facts: Facts) -> bytes:
+        """What must be sent before, booked."""
+        return b""
 
 
 class Execution(NamedTuple):
@@ -72,32 +81,15 @@ class InDoubt(Exception):
         self.before = before
 
 
-class _Undo:
-    """Called when a message fails that was to change an unnamed statement."""
-
-    __slots__ = ("_change", "_replies")
-
-    def __init__(self, change: Change, owed: Replies) -> None:
-        self._change = change
-        self._replies = owed
-
-    def __call__(self) -> None:
-        self._change.fail(skipped=self._replies.skipped)
-
-
 class Translator:
-    """The names one client gave, and the statements they mean.
-
-    ``heed`` hears the facts of every statement that is parsed, bound or described, and returns
-    what must be sent before, booked.
-    """
+    """The names one client gave, and the statements they mean."""
 
     __slots__ = (
         "_binds",
         "_bound",
         "_changing",
         "_executions",
-        "_heed",
+        "_heeder",
         "_maximum",
         "_named",
         "_shared",
@@ -105,10 +97,10 @@ class Translator:
         "keyed",
     )
 
-    def __init__(self, shared: Statements, maximum: int, heed: Heed) -> None:
+    def __init__(self, shared: Statements, maximum: int, heeder: Heeder) -> None:
         self._shared = shared
         self._maximum = maximum
-        self._heed = heed
+        self._heeder = heeder
         self._named: dict[bytes, Statement] = {}
         self._unnamed = Unnamed()
         self.keyed = False
@@ -192,7 +184,7 @@ class Translator:
 
     def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
         """A statement is parsed, bound or described: what must be sent before, booked."""
-        before: bytes = self._heed(server, statement.facts)
+        before = self._heeder.heed(server, statement.facts)
         return before + self.close_others(server) if statement.lists_prepared else before
 
     # --- the client's messages ---
@@ -334,8 +326,10 @@ class Translator:
         if end < 0:
             raise ProtocolViolation("a string in a Bind is not terminated")
         name = cut(message, at, end)
-        before, real = self._resolve(server, name)
-        statement = self._named.get(name) if name else self._unnamed.now()
+        statement = self._named.get(name) if name else None
+        before, real = self._resolve(server, name, statement)
+        if not name:
+            statement = self._unnamed.now()
         if at == _HEADER_BYTES + 1:
             self._bound = statement
         server.replies.expect(_STALE_BIND if real is STALE else self._bind_of(name, real))
@@ -346,13 +340,15 @@ class Translator:
 
     def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Describe of a statement or a portal."""
-        if message[_HEADER_BYTES : _HEADER_BYTES + 1] != b"S":
+        if len(message) == _HEADER_BYTES or message[_HEADER_BYTES] != _STATEMENT:
             bound = self._bound if len(message) == _DESCRIBE_UNNAMED_BYTES else None
             server.replies.expect(self._describe_of(server, bound))
             return None
         name, _ = messages.read_cstring(message, _HEADER_BYTES + 1)
-        before, real = self._resolve(server, name)
-        statement = self._named.get(name) if name else self._unnamed.statement
+        statement = self._named.get(name) if name else None
+        before, real = self._resolve(server, name, statement)
+        if not name:
+            statement = self._unnamed.now()
         expected = _STALE_DESCRIBE if real is STALE else self._describe_of(server, statement)
         server.replies.expect(expected)
         return before + messages.message(b"D", b"S" + real + b"\0")
@@ -375,7 +371,7 @@ class Translator:
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
-            before = self._heed(server, _by_sql(name, Effect.SQL_DEALLOCATE))
+            before = self._heeder.heed(server, _by_sql(name, Effect.SQL_DEALLOCATE))
             server.replies.expect(replies.CLIENT_CLOSE)
             return before + message if before else None
         self._binds.pop(name, None)
@@ -407,13 +403,13 @@ class Translator:
 
     def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
         undo = self._replace_unnamed(server, statement)
-        server.replies.expect(Expected(replies.PARSE, on_failed=undo))
+        server.replies.expect(Expected(_PARSE, on_failed=undo))
 
     def _replace_unnamed(
         self, server: ServerConnection, statement: Statement | None
     ) -> Callable[[], None]:
         """A message is sent that makes this the unnamed statement; what to do if it fails."""
-        change = Change(statement)
+        change = Change(statement, server.replies)
         self._unnamed.change(change, server.replies.head is None)
         return _change_unnamed(server, change)
 
@@ -432,7 +428,7 @@ class Translator:
             return _send_parse(server, statement, silent=False, undo=undo)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
-            refused = _change_unnamed(server, Change(statement))
+            refused = _change_unnamed(server, Change(statement, server.replies))
 
             def undo_both() -> None:
                 undo()
@@ -457,11 +453,12 @@ class Translator:
 
     # --- Bind and Describe ---
 
-    def _resolve(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
+    def _resolve(
+        self, server: ServerConnection, name: bytes, statement: Statement | None
+    ) -> tuple[bytes, bytes]:
         """What to send before a message that names a statement, and the server's name for it."""
         if not name:
             return self._resolve_unnamed(server)
-        statement = self._named.get(name)
         if statement is None:
             self._known(server, name)
             return self._resolve_unknown(server, name)
@@ -493,12 +490,12 @@ class Translator:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
         if name.startswith(NAME_PREFIX):
             return b"", _UNKNOWN_NAME
-        return self._heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
+        return self._heeder.heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
 
     def _bind_of(self, name: bytes, real: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""
         if real in (name, _UNKNOWN_NAME):
-            return replies.CLIENT_BIND
+            return _BOUND
         known = self._binds.get(name)
         if known is None or known[0] != real:
             known = (real, Expected(replies.BIND, renamed=(real, name)))
@@ -522,7 +519,7 @@ class Translator:
         # What was put in front may have dropped it.
         if server.unnamed.now() is statement or statement.body == UNSEEN_BODY:
             return before, b""
-        undo = _change_unnamed(server, Change(statement))
+        undo = _change_unnamed(server, Change(statement, server.replies))
         server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
         return before + statement.parse_message(b""), b""
 
@@ -530,7 +527,7 @@ class Translator:
         """What to send so that a message that names it fails, as PostgreSQL has it."""
         if server.unnamed.now() is None:
             return b""
-        undo = _change_unnamed(server, Change(None))
+        undo = _change_unnamed(server, Change(None, server.replies))
         server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
         return messages.message(b"C", b"S\0")
 
@@ -538,7 +535,7 @@ class Translator:
 def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:
     """A message that changes a server's unnamed statement is sent; what to do if it fails."""
     server.unnamed.change(change, server.replies.head is None)
-    return _Undo(change, server.replies)
+    return change
 
 
 def _by_sql(name: bytes, effect: Effect) -> Facts:

@@ -7,15 +7,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.pool.prepared import Statements
-from gateway.pool.server import ServerConnection
-from gateway.router.facts import Facts, FactsCache
+from gateway.router.facts import FactsCache
 from gateway.router.route import Asked
 from gateway.session.context import Context
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import Inbox, Need
 from gateway.session.roaming import Roaming
 from gateway.session.state import Pin
-from gateway.session.translate import Translator
+from gateway.session.translate import Heeder, Translator
 from tests.unit.router.targets import WEB, Client, World, query
 
 SCOPE = (("search_path", "app"),)
@@ -30,10 +29,7 @@ def sent(packed: Any) -> Any:
 
 
 def translator() -> Translator:
-    def heed(server: ServerConnection, facts: Facts) -> bytes:
-        return b""
-
-    return Translator(Statements(facts()), 10, heed)
+    return Translator(Statements(facts()), 10, Heeder())
 
 
 def holdings() -> Holdings:
