@@ -671,7 +671,7 @@ class Settings(Section):
         " (or 0) for one per core.",
     )
     transport: TransportChoice = Field(
-        TransportChoice.UVLOOP,
+        TransportChoice.AUTO,
         description="Who reads and writes connections without TLS: uvloop, the gateway's own socket"
         " loop within it (Linux), or auto: its own where it is compiled, else uvloop.",
     )
