@@ -48,6 +48,8 @@ HOT = (
     "session/listens",
     "session/standing",
     "session/pauses",
+    "session/aims",
+    "session/known_routes",
     "session/context",
     "session/translate",
     "session/unit",
@@ -55,6 +57,12 @@ HOT = (
     "session/outbound",
     "session/client",
     "session/reading_client",
+    "session/gate",
+    "session/roaming",
+    "session/branched_roaming",
+    "session/scattering_client",
+    "session/roaming_client",
+    "session/branching_client",
 )
 """What runs for every message or transaction. docs/performance.md says what it gains."""
 

@@ -134,6 +134,10 @@ class Directory:
         """As `grants`, but only what is known and fresh now; None when it must be asked."""
         return self._grants.peek(login_name)
 
+    def peek_kept_grants(self, login_name: str) -> Kept | None:
+        """The same, as an answer that may be held on to."""
+        return self._grants.peek_kept(login_name)
+
     # -- news
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:

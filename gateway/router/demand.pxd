@@ -2,7 +2,7 @@
 
 cimport cython
 
-from gateway.router.statement cimport StatementFacts, TenantRef
+from gateway.router.statement cimport Param, StatementFacts, TenantRef
 from gateway.router.tables cimport Placement, TableMap
 from gateway.router.values cimport Parameters
 
@@ -42,3 +42,4 @@ cdef tuple _keys(tuple refs, Keying keying, Parameters values)
 cdef bint _tells(use, bint null, Keying keying) except -1
 cdef object _parent(TenantRef ref, Keying keying)
 cdef tuple _read(tuple sources, Keying keying, Parameters values)
+cpdef tuple _of_param(Param source, Keying keying, Parameters values)

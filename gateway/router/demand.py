@@ -314,8 +314,12 @@ def _read(
     """The ids that sources give, whether all of them can be told, and whether one is NULL."""
     if len(sources) == 1:  # nearly always: the same in short
         source = sources[0]
+        ids: Sequence[str]
         try:
-            ids = _READERS[type(source)](source, keying, values)
+            if type(source) is Param:  # and of these nearly all
+                ids = _of_param(source, keying, values)
+            else:
+                ids = _READERS[type(source)](source, keying, values)
         except Unreadable:
             return (), False, False
         return ids, True, not ids
@@ -339,7 +343,7 @@ def _of_const(source: Const, keying: Keying, values: Parameters | None) -> Seque
     return (found,)
 
 
-def _of_param(source: Param, keying: Keying, values: Parameters | None) -> Sequence[str]:
+def _of_param(source: Param, keying: Keying, values: Parameters | None) -> tuple[str, ...]:
     if values is None:
         raise Unreadable("no values are known")
     found = values.one(keying.key_type, source.number, source.cast)

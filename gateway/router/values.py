@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 import struct
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from gateway.settings.model import KeyType
 
 _INT32: Final = struct.Struct("!i")
-_UINT16: Final = struct.Struct("!H")
 _ARRAY_HEAD: Final = struct.Struct("!iiI")
 _DIMENSION_BYTES: Final = 8
 _UNKNOWN_OID: Final = -1
-_NULL: Final = -1
+_NULL: Final = 0xFFFF_FFFF
+_NULL_ELEMENT: Final = -1
+_SIZE_MAX: Final = 0x7FFF_FFFF
 _BINARY: Final = 1
 _DIGITS_MAX: Final = 20
 _LENGTH_MAX: Final = 100
@@ -59,13 +60,15 @@ def canonical(key_type: KeyType, text: str) -> str | None:
 
 def _meant(key_type: KeyType, text: str) -> str:
     """The same. Raises Unreadable when it is none: a cast may yet make one of ``7.0``."""
-    found = _OF_TEXT[key_type](text)
+    found = _integer(text) if key_type is _INTEGERS else _OF_TEXT[key_type](text)
     if found is None:
         raise Unreadable(f"no {key_type}: {text[:_SHOWN_MAX]}")
     return found
 
 
 def _integer(text: str) -> str | None:
+    if text.isdigit() and text.isascii() and len(text) < _DIGITS_MAX and not text.startswith("0"):
+        return text
     text = text.strip(" \t\n\r\f\v")
     digits = text[1:] if text[:1] in ("+", "-") else text
     if not digits.isascii() or not digits.isdigit():
@@ -98,6 +101,7 @@ def _text(text: str) -> str | None:
     return text
 
 
+_INTEGERS: Final = KeyType.INTEGER
 _OF_TEXT: Final[dict[KeyType, Callable[[str], str | None]]] = {
     KeyType.INTEGER: _integer,
     KeyType.UUID: _uuid,
@@ -108,20 +112,19 @@ _OF_TEXT: Final[dict[KeyType, Callable[[str], str | None]]] = {
 class Parameters:
     """The values of one Bind message, read only as far as they are asked for.
 
-    ``types`` are the parameters' types as far as the Parse message gave them, 0 for unknown.
+    ``parsed`` is the body of the Parse message from the statement's text on: it says of what types
+    they are, as far as the client has said.
     """
 
-    __slots__ = ("_at", "_complete", "_count", "_formats", "_found", "_message", "_types")
+    __slots__ = ("_at", "_complete", "_count", "_formats", "_found", "_message", "_parsed")
 
-    def __init__(
-        self, message: bytes, at: int, types: Sequence[int], *, complete: bool = True
-    ) -> None:
+    def __init__(self, message: bytes, at: int, parsed: bytes, complete: bool = True) -> None:
         """``at`` is behind the names; nothing is read yet."""
         self._message = message
         self._complete = complete
-        self._types = types
+        self._parsed = parsed
         self._at = at
-        self._formats: tuple[int, ...] = ()
+        self._formats: list[int] = []
         self._count = -1
         """How many values there are; -1 before that was read."""
         self._found: list[bytes | None] = []
@@ -150,53 +153,68 @@ class Parameters:
         return [_meant(key_type, item) for item in text_array(_decoded(raw))]
 
     def _format(self, number: int) -> int:
-        if len(self._formats) > 1:
-            return self._formats[number - 1] if number <= len(self._formats) else 0
-        return self._formats[0] if self._formats else 0
+        formats = self._formats
+        if len(formats) > 1:
+            return formats[number - 1] if number <= len(formats) else 0
+        return formats[0] if formats else 0
 
     def _type(self, number: int) -> int:
-        return self._types[number - 1] if number <= len(self._types) else 0
+        """The type that Parse gave the parameter, 0 for none."""
+        parsed = self._parsed
+        at = parsed.find(b"\0") + 1
+        if at + 2 > len(parsed):
+            return 0
+        count = _uint16(parsed, at)
+        if number > count or at + 2 + 4 * count > len(parsed):
+            return 0
+        return _uint32(parsed, at + 2 + 4 * (number - 1))
 
     def _raw(self, number: int) -> bytes | None:
         if self._count < 0:
-            self._formats, at = self._uint16s(self._at)
-            self._count, self._at = self._uint16(at)
+            self._read_head()
         if not 1 <= number <= self._count:
             raise Unreadable(f"no value is bound to ${number}")
         while len(self._found) < number:
             self._found.append(self._next())
         return self._found[number - 1]
 
+    def _read_head(self) -> None:
+        """The formats, and how many values there are."""
+        message, at = self._message, self._at
+        end = at + 2
+        if end <= len(message):
+            end += 2 * _uint16(message, at)
+        if end + 2 > len(message):
+            raise self._end()
+        self._formats = [_uint16(message, each) for each in range(at + 2, end, 2)]
+        self._count, self._at = _uint16(message, end), end + 2
+
     def _next(self) -> bytes | None:
         at, message = self._at, self._message
         if at + 4 > len(message):
             raise self._end()
-        (size,) = _INT32.unpack_from(message, at)
+        size = _uint32(message, at)
         at += 4
         if size == _NULL:
             self._at = at
             return None
-        if size < 0:
+        if size > _SIZE_MAX:
             raise Unreadable("a bound value of an impossible length")
         if at + size > len(message):
             raise self._end()
         self._at = at + size
         return message[at : at + size]
 
-    def _uint16(self, at: int) -> tuple[int, int]:
-        if at + 2 > len(self._message):
-            raise self._end()
-        return _UINT16.unpack_from(self._message, at)[0], at + 2
-
-    def _uint16s(self, at: int) -> tuple[tuple[int, ...], int]:
-        count, at = self._uint16(at)
-        end = at + 2 * count
-        if end > len(self._message):
-            raise self._end()
-        return struct.unpack_from(f"!{count}H", self._message, at), end
-
     def _end(self) -> Exception:
         return Unreadable("the message is cut off") if self._complete else Incomplete()
+
+
+def _uint16(data: bytes, at: int) -> int:
+    return data[at] << 8 | data[at + 1]
+
+
+def _uint32(data: bytes, at: int) -> int:
+    return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
 def _decoded(raw: bytes) -> str:
@@ -225,7 +243,7 @@ def _from_binary_array(key_type: KeyType, raw: bytes) -> list[str]:
         while dimensions and at < len(raw):
             (size,) = _INT32.unpack_from(raw, at)
             at += 4
-            if size == _NULL:
+            if size == _NULL_ELEMENT:
                 continue
             if size < 0 or at + size > len(raw):
                 raise Unreadable("an element of an impossible length")

@@ -6,7 +6,7 @@ of them, and what a new branch must be told that the others know. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from gateway.errors import FeatureNotSupported, GatewayError
 from gateway.router.demand import Demand
@@ -90,8 +90,10 @@ class BranchedRoaming(Roaming):
             stay.written,
         )
 
-    def answered(self, *, failed: bool) -> None:
+    def answered(self, failed: bool) -> None:
         """All that was sent is answered: what succeeded holds for further branches, too."""
+        if not self._untold:
+            return
         untold, self._untold = self._untold, []
         for text, sets in () if failed else untold:
             if len(self.begun) >= _TEXTS_MAX:
@@ -100,13 +102,13 @@ class BranchedRoaming(Roaming):
             self.begun.append(text)
             self._sets = self._sets or sets
 
-    def linked(self, target: Route, asks: Iterable[Ask]) -> None:
+    def linked(self, target: Route, asks: list[Ask]) -> None:
         inside = self.inside if self.parked else frozenset[str]()
-        super().linked(target, asks)
+        Roaming.linked(self, target, asks)
         self.inside |= inside
 
     def end(self) -> None:
-        super().end()
+        Roaming.end(self)
         self.parked = ()
         self.wrote = False
         self._why_not = ""
@@ -156,7 +158,7 @@ class BranchedRoaming(Roaming):
     # --- decisions ---
 
     def check(self, ask: Ask) -> Objection | None:
-        objection = super().check(ask)
+        objection = Roaming.check(self, ask)
         stays: list[Stay] = []
         if isinstance(objection, NeedParent):  # of a row that this transaction has made, perhaps
             stays = [one for one in self.parked if objection.key.table in one.written]
@@ -169,7 +171,7 @@ class BranchedRoaming(Roaming):
 
     def _conflict(self, ask: Ask, bound: Shard, wanted: Route) -> Objection | None:
         if not self._context.settings.routing.two_phase:
-            return super()._conflict(ask, bound, wanted)
+            return Roaming._conflict(self, ask, bound, wanted)
         if wanted.shard.primary.address == bound.primary.address:
             self._note(ask)
             return None
@@ -205,13 +207,13 @@ class BranchedRoaming(Roaming):
         """Not when the meta database has writes of this transaction: its reads must find them."""
         if any(one.shard.industry is None and one.wrote for one in self.parked):
             return False
-        return super()._reads_its_part(wanted, bound)
+        return Roaming._reads_its_part(self, wanted, bound)
 
     # --- what is sent ---
 
     def _note(self, ask: Ask) -> None:
         before = len(self.begun)
-        super()._note(ask)
+        Roaming._note(self, ask)
         if ask.pending or not self.begun or not self._context.settings.routing.two_phase:
             return
         if not ask.facts.known:

@@ -30,7 +30,8 @@ from gateway.session.roaming_client import RoamingSession
 from gateway.session.two_phase import Settled
 from gateway.session.unit import Ask, Unit
 
-_FAILED = ord("E")
+_FAILED_STATUS = ord("E")
+_IDLE_STATUS = IDLE  # as a C integer
 _READY = ord("Z")
 _ANSWER_S = 30.0
 """Longest time that a parked branch may take for a savepoint or a setting."""
@@ -93,10 +94,10 @@ class BranchingSession(RoamingSession):
             self._way.passes(ask)
             return None
         if self._parked and not ask.pending:
-            objection = self._way.concerns_all(ask, failed=server.status == _FAILED)
+            objection = self._way.concerns_all(ask, failed=server.status == _FAILED_STATUS)
             if objection is not None:
                 return objection
-        return super()._check(ask)
+        return RoamingSession._check(self, ask)
 
     def _stopped(self, server: ServerConnection, stop: Stop) -> None:
         objection = stop.objection
@@ -107,7 +108,7 @@ class BranchingSession(RoamingSession):
         elif isinstance(objection, Settle):
             self._when_quiet(server, lambda: self._settle(server, stop, objection))
         else:
-            super()._stopped(server, stop)
+            RoamingSession._stopped(self, server, stop)
 
     # --- the linked server is to have answered all ---
 
@@ -120,7 +121,7 @@ class BranchingSession(RoamingSession):
 
         def go_on() -> None:
             if self._is_linked_to(server):
-                self._way.answered(failed=server.status != OPEN)
+                self._way.answered(server.status != OPEN)
                 then()
 
         def on_ready(tag: int, body: bytes) -> None:
@@ -176,6 +177,7 @@ class BranchingSession(RoamingSession):
         server = branch.server
         self.phase = Phase.LINKED
         self.server, self._pool, self.last_route = server, branch.pool, branch.target
+        self._target = None  # the pool is the branch's: who seeks next aims anew
         server.link(self, self.number)
         self._outbound.sent = True
         self._outbound.preamble = b""
@@ -253,7 +255,7 @@ class BranchingSession(RoamingSession):
 
     def _proceed_failed(self, server: ServerConnection, stop: Stop) -> None:
         """The transaction has failed, or there was none: the server says so itself."""
-        if server.status == _FAILED:
+        if server.status == _FAILED_STATUS:
             self._proceed()
             return
         self._fail_with(
@@ -274,9 +276,9 @@ class BranchingSession(RoamingSession):
 
     def _begin_there(self, server: ServerConnection) -> None:
         if self._joining is None:
-            super()._begin_there(server)
+            RoamingSession._begin_there(self, server)
             return
-        way, facts = self._way, self._context.facts.facts
+        way, facts = self._way, self._context.facts
         way.local = False
         self._input_held = True
         before = [self._outbound.preamble]
@@ -284,7 +286,7 @@ class BranchingSession(RoamingSession):
         assert self._pool is not None
         if self._pool.dsn.place not in self._context.two_phase.capable:
             before.append(server.prepare_ask(_CAPABLE, self._found_capable(server, self._pool)))
-        before += [self._outbound.heed(server, facts(text)) for text in way.front]
+        before += [self._outbound.heed(server, facts.facts(text)) for text in way.front]
         before.append(server.prepare_ask(way.front_sql, self._branch_begun(server)))
         server.write(b"".join(before))
 
@@ -324,19 +326,19 @@ class BranchingSession(RoamingSession):
 
     def _refuse_unit(self, error: GatewayError) -> None:
         if self._joining is None:
-            super()._refuse_unit(error)
+            RoamingSession._refuse_unit(self, error)
         else:
             self._join_failed(error)
 
     def try_again(self) -> None:
         if self._joining is None:
-            super().try_again()
+            RoamingSession.try_again(self)
         else:
             self._seek_again()
 
     def sent_elsewhere(self) -> None:
         if self._joining is None:
-            super().sent_elsewhere()
+            RoamingSession.sent_elsewhere(self)
         else:
             self._seek_again()
 
@@ -369,7 +371,7 @@ class BranchingSession(RoamingSession):
         self._task = None
         if self.server is not server:
             return
-        if error is not None and server.status != _FAILED:
+        if error is not None and server.status != _FAILED_STATUS:
             self._fail_with(server, stop, error)
         else:
             self._cleared = True
@@ -384,7 +386,7 @@ class BranchingSession(RoamingSession):
         self._parked = []
         self._tell_way()
         self._settling = True
-        commit = objection.commit and current.server.status != _FAILED
+        commit = objection.commit and current.server.status != _FAILED_STATUS
 
         def then(settled: Settled) -> None:
             self._settling = False
@@ -420,26 +422,26 @@ class BranchingSession(RoamingSession):
     # --- what may happen meanwhile ---
 
     def cancel(self) -> asyncio.Task[None] | None:
-        return None if self._settling else super().cancel()
+        return None if self._settling else RoamingSession.cancel(self)
 
     def _leave_server(self) -> None:
         self._drop_branches()
-        super()._leave_server()
+        RoamingSession._leave_server(self)
 
     def server_ready(self, status: int) -> None:
-        self._way.answered(failed=status == _FAILED)
-        if status == IDLE and self._parked and not self._outbound.skip:
+        self._way.answered(status == _FAILED_STATUS)
+        if status == _IDLE_STATUS and self._parked and not self._outbound.skip:
             self._drop_branches()
-        super().server_ready(status)
+        RoamingSession.server_ready(self, status)
 
     def server_stale(self, *, answered: bool) -> bytes:
         if self._parked:
             self._first_unit = False  # too late to go anywhere else unseen
-        return super().server_stale(answered=answered)
+        return RoamingSession.server_stale(self, answered=answered)
 
     def _may_ask_again(self, server: ServerConnection) -> bool:
         alone = not self._parked and self._joining is None
-        return alone and super()._may_ask_again(server)
+        return alone and RoamingSession._may_ask_again(self, server)
 
     def server_lost(self, error: ServerUnavailable) -> None:
         if self._joining is not None:
@@ -449,7 +451,7 @@ class BranchingSession(RoamingSession):
         if self._parked:
             self._outbound.sent = True
             self._drop_branches()
-        super().server_lost(error)
+        RoamingSession.server_lost(self, error)
 
 
 def _says_yes(answer: Answer) -> bool:

@@ -9,6 +9,7 @@ from gateway.pool.fairness cimport Tenant
 from gateway.pool.server cimport ServerConnection
 from gateway.router.statement cimport Timing
 from gateway.router.route cimport Route
+from gateway.session.aims cimport Aim
 from gateway.session.context cimport Context, Terms
 from gateway.session.holdings cimport Holdings
 from gateway.session.inbox cimport Inbox
@@ -90,6 +91,8 @@ cdef class ClientSession(Waiter):
     cpdef _seek(self)
     @cython.locals(server=ServerConnection)
     cpdef _acquire(self, Route target)
+    @cython.locals(aim=Aim, context=Context)
+    cdef _aim(self, Route target)
     @cython.locals(outbound=Outbound, pool=Pool, terms=Terms)
     cpdef granted(self, ServerConnection server)
     cpdef _begin_there(self, ServerConnection server)

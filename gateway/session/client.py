@@ -540,14 +540,13 @@ class ClientSession(Waiter):
 
     def _aim(self, target: Route) -> None:
         """Find the pool for a target, and what we may use there."""
-        context, before = self._context, self._target
-        operator = self.login.kind is LoginKind.OPERATOR
-        self._pool = context.pools.get(target.endpoint, operator=operator)
-        self._whole_session = context.session_mode(target.endpoint)
-        if before is None or not _same_place(before, target):
-            self._allowance = context.budgets.allowance(self.login, target)
-            self._limited = bool(self._allowance.buckets)
-            self._tenant = self._allowance.tenant
+        context = self._context
+        aim = context.aims.of(self.login, target, context.snapshot, context.modes)
+        self._pool = aim.pool
+        self._whole_session = aim.whole_session
+        self._allowance = aim.allowance
+        self._limited = aim.limited
+        self._tenant = aim.tenant
         self._target, self._target_in = target, context.snapshot
 
     def granted(self, server: ServerConnection) -> None:
@@ -1125,11 +1124,6 @@ class ClientSession(Waiter):
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
-
-
-def _same_place(one: Route, other: Route) -> bool:
-    """Whether two routes are one owner's to one shard of one snapshot, under one plan."""
-    return one.owner == other.owner and one.shard is other.shard and one.plan == other.plan
 
 
 def _moved(target: Route) -> StaleEpoch:

@@ -2,6 +2,8 @@
 
 from gateway.router.facts cimport FactsCache
 from gateway.session.pauses cimport Pauses
+from gateway.session.aims cimport Aims
+from gateway.session.known_routes cimport KnownRoutes
 
 cdef class Counters:
     cdef public Py_ssize_t logins
@@ -49,3 +51,5 @@ cdef class Context:
     cdef public object budgets
     cdef public object carrier
     cdef public Terms terms
+    cdef public Aims aims
+    cdef public KnownRoutes routes

@@ -16,8 +16,10 @@ from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Known, owner_not_found
 from gateway.router.tables import TableMap
 from gateway.router.topology import Endpoint, Snapshot
+from gateway.session.aims import Aims
 from gateway.session.allowance import Budgets
 from gateway.session.holds import Holds
+from gateway.session.known_routes import KnownRoutes
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
@@ -86,8 +88,12 @@ class Context:
     carrier: Carrier = field(default_factory=LoopCarrier)
     """Makes the transports of plain connections."""
     terms: Terms = field(init=False)
+    aims: Aims = field(init=False)
+    routes: KnownRoutes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.aims = Aims(self.pools, self.budgets)
+        self.routes = KnownRoutes(self.directory)
         self.terms = Terms(self.settings)
 
     def follow(self, settings: Settings, snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 cimport cython
 
+from gateway.protocol.octets cimport holds
 from gateway.router.demand cimport Demand, Keying, demand_of
 from gateway.router.statement cimport Facts, StatementFacts
 from gateway.session.unit cimport Ask
@@ -24,3 +25,5 @@ cdef class Demands:
     cpdef _of_statement(self, StatementFacts statement, Ask ask, Keying keying)
 
 cdef Demand _both(Demand one, Demand other)
+cpdef bint has_comment(bytes text) except -1
+cpdef said_in(bytes text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gateway.errors import NotPermitted
+from gateway.protocol.octets import holds
 from gateway.router import demand as demands
 from gateway.router.demand import Demand, Keying, demand_of, demand_of_arguments
 from gateway.router.facts import UNKNOWN_FACTS
@@ -147,7 +148,7 @@ _HINTS = (*(f"{key}='".encode() for key in sorted(KEYS)), SCATTER.encode())
 
 def has_comment(text: bytes) -> bool:
     """Whether a text may hold a hint, at next to no cost."""
-    return (b"*/" in text or b"--" in text) and any(map(text.__contains__, _HINTS))
+    return (holds(text, b"*/") or holds(text, b"--")) and any(map(text.__contains__, _HINTS))
 
 
 def said_in(text: bytes) -> Said:

@@ -100,7 +100,7 @@ class Gate:
         """So many bytes have passed and could not be sent yet: they need no second look."""
         self._admitted = size
 
-    def walk(self, data: bytes, skip: int, *, copying: bool, skipping: bool = False) -> int:
+    def walk(self, data: bytes, skip: int, copying: bool, skipping: bool = False) -> int:
         """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
 
         The first ``skip`` bytes are the rest of a message that has passed. ``copying``: the server
@@ -137,6 +137,6 @@ class Gate:
         return min(pos, end)
 
     def _look(self, tag: int, message: bytes, size: int, complete: bool) -> Stop | None:
-        ask = self._reader.ask(tag, message, complete=complete)
+        ask = self._reader.ask(tag, message, complete)
         objection = self._check(ask) if ask is not None else None
         return Stop(tag, size, complete, objection) if objection is not None else None

@@ -57,7 +57,7 @@ class Guard:
         known = self._statement(message[name_at:name_end]) if name_end > 0 else None
         if known is None or not known.facts.keyed:
             return None
-        ask = read_bind(message, name_end + 1, known.facts, known.body, complete=complete)
+        ask = read_bind(message, name_end + 1, known.facts, known.body, complete)
         return self._of(ask, said=False)
 
     def _of(self, ask: Ask, *, said: bool) -> GatewayError | None:

@@ -8,15 +8,14 @@ answered before is then run in front of it, and the transaction stays there. No 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import NoRoute, TransactionFailed
 from gateway.protocol import messages
 from gateway.protocol.framing import HEADER_BYTES
 from gateway.router.demand import Demand, ParentKey
-from gateway.router.facts import Const, Effect, Facts, StatementFacts, Verb
 from gateway.router.identity import Grant, Login, Owner
 from gateway.router.roaming import (
     MATCHES_NOTHING,
@@ -29,6 +28,7 @@ from gateway.router.roaming import (
     route_demand,
 )
 from gateway.router.route import Asked, Outcome, Reject, Route
+from gateway.router.statement import Const, Effect, Facts, StatementFacts, Verb
 from gateway.router.tables import Place
 from gateway.router.topology import Shard
 from gateway.router.values import canonical
@@ -43,6 +43,7 @@ from gateway.settings.model import KeyMismatch
 
 _log = logging.getLogger(__name__)
 
+_INDUSTRY: Final = Place.INDUSTRY
 _BEGUN_MAX = 200
 """Statements that are kept to be run when a transaction finds its place."""
 
@@ -91,9 +92,14 @@ class Peek:
         if parent is not None:
             self._parents[parent[0]] = parent[1]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing but what the directory knows now."""
+        return self._grants is None and not self._owners and not self._parents
+
     def forget(self) -> None:
         """The decision is made."""
-        if self._grants is not None or self._owners or self._parents:
+        if not self.is_plain:
             self._grants = None
             self._owners = {}
             self._parents = {}
@@ -323,19 +329,18 @@ class Roaming:
 
     # --- decisions ---
 
-    def route(self, asks: Iterable[Ask]) -> Outcome | NeedParent:
+    def route(self, asks: list[Ask]) -> Outcome | NeedParent:
         """Where these go, in one transaction that has no place yet.
 
         Raises GatewayError for a statement that goes nowhere, Incomplete.
         """
-        asks = list(asks)
         wanted = self._demands.together(asks)
         outcome = self._route(self._said(asks), wanted)
         self._matches_nothing = _matches_nothing(outcome)
         self.keys = _owners_of(outcome, wanted)
         return outcome
 
-    def linked(self, target: Route, asks: Iterable[Ask]) -> None:
+    def linked(self, target: Route, asks: list[Ask]) -> None:
         """A server of ``target`` is ours, and these will be sent."""
         self.peek.forget()
         self.bound = self.last = target.shard
@@ -433,6 +438,18 @@ class Roaming:
         return not wanted.at_home or (not self.soft and not ask.facts.effects & _HEARD_ELSEWHERE)
 
     def _route(self, said: Said, wanted: Demand) -> Outcome | NeedParent:
+        context = self._context
+        owner = _lone_owner(said, wanted)
+        if owner is not None:
+            known = context.routes.of(self._login, owner, context.snapshot, context.clock())
+            if known is not None:
+                return known
+        outcome = self._decide(said, wanted)
+        if owner is not None and isinstance(outcome, Route) and self.peek.is_plain:
+            context.routes.keep(self._login, owner, context.snapshot, outcome)
+        return outcome
+
+    def _decide(self, said: Said, wanted: Demand) -> Outcome | NeedParent:
         mismatch = self._context.settings.routing.key_mismatch
         outcome = route_demand(
             self._context.snapshot,
@@ -469,7 +486,7 @@ class Roaming:
             return f"the connection, held by: {', '.join(pins)},"
         return "the open transaction"
 
-    def _said(self, asks: Iterable[Ask]) -> Said:
+    def _said(self, asks: list[Ask]) -> Said:
         """What was said besides the statements: the comment first, then SETs, then the startup."""
         self._follow_settings()
         said = SAID_NOTHING
@@ -512,7 +529,7 @@ class Roaming:
             return
         for statement in ask.facts.statements:
             if statement.writes:
-                self._written.update(table for _, table in statement.writes)
+                self._written.update({table for _, table in statement.writes})
             if statement.verb is Verb.ROLLBACK_TO and statement.name in self._marks:
                 _, self._said_here, self._demands.path_here = self._marks[statement.name]
             if statement.settings:
@@ -557,6 +574,16 @@ class Roaming:
         self.begun.append(text)
         if statement.verb is Verb.SAVEPOINT and statement.name is not None:
             self._mark(statement.name)
+
+
+def _lone_owner(said: Said, wanted: Demand) -> str | None:
+    """The owner whose key alone decides where a statement goes; None when there is more to it."""
+    if said.owner is not None or said.industry is not None or wanted.place is not _INDUSTRY:
+        return None
+    if len(wanted.owners) != 1 or wanted.parents or wanted.opaque:
+        return None
+    (owner,) = wanted.owners
+    return owner
 
 
 def _owners_of(outcome: Outcome | NeedParent, wanted: Demand) -> frozenset[str]:

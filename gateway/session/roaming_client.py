@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import GatewayError, NoRoute, QueryCanceled, ServerSaid, ServerUnavailable
 from gateway.health.state import everybody_of
@@ -31,7 +31,10 @@ from gateway.session.scattering_client import ScatteringSession
 from gateway.session.unit import Ask, Unit
 from gateway.settings.model import ReadPolicy
 
-_FAILED = ord("E")
+_FAILED_STATUS = ord("E")
+_IDLE_STATUS = IDLE  # as a C integer
+_IDLE: Final = Phase.IDLE
+_SEEKING: Final = Phase.SEEKING
 _QUERY = ord("Q")
 _READY = ord("Z")
 
@@ -58,10 +61,10 @@ class RoamingSession(ScatteringSession):
     # --- to another process ---
 
     def pack(self) -> dict[str, Any]:
-        return {**super().pack(), "way": self._roaming.pack()}
+        return {**ScatteringSession.pack(self), "way": self._roaming.pack()}
 
     def unpack(self, packed: dict[str, Any]) -> None:
-        super().unpack(packed)
+        ScatteringSession.unpack(self, packed)
         self._roaming.unpack(packed["way"])
 
     # --- without a server ---
@@ -87,7 +90,7 @@ class RoamingSession(ScatteringSession):
 
     def _refuse_unit(self, error: GatewayError) -> None:
         self._roaming.fail()
-        super()._refuse_unit(error)
+        ScatteringSession._refuse_unit(self, error)
 
     # --- the way to a server ---
 
@@ -95,13 +98,13 @@ class RoamingSession(ScatteringSession):
         """The unit itself says where it goes."""
         if b"scatter" in self._inbox.data and self._scatters():
             return
-        self.phase = Phase.SEEKING
+        self.phase = _SEEKING
         self.active_at = self._context.clock()
         try:
             outcome = self._roaming.route(self._unit.asks)
         except Incomplete:
             if len(self._inbox.data) < GATHER_MAX_BYTES:
-                self.phase = Phase.IDLE  # more of it is on its way
+                self.phase = _IDLE  # more of it is on its way
             else:
                 self._refuse_unit(_key_too_far_behind())
         except GatewayError as error:
@@ -149,7 +152,7 @@ class RoamingSession(ScatteringSession):
         """A read by itself, or the first of a transaction that was begun for reads only."""
         if self._roaming.begun and not self._roaming.begun_for_reads:
             return False
-        return super()._is_read(unit)
+        return ScatteringSession._is_read(self, unit)
 
     def _policy_said(self, unit: Unit) -> ReadPolicy | None:
         return policy_of(self._roaming.role)
@@ -158,18 +161,18 @@ class RoamingSession(ScatteringSession):
         assert self.last_route is not None
         self._roaming.linked(self.last_route, self._unit.asks)
         self._check_gate.admit(self._unit)
-        super()._before_link()
+        ScatteringSession._before_link(self)
 
     def _lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
-        return None if self._roaming.begun else super()._lone_read(server, data)
+        return None if self._roaming.begun else ScatteringSession._lone_read(self, server, data)
 
     def _take_back(self) -> None:
-        super()._take_back()
+        ScatteringSession._take_back(self)
         self._roaming.unsent()
 
     def _renew(self) -> None:
         self._roaming.unsent()
-        super()._renew()
+        ScatteringSession._renew(self)
 
     def _guard_read(self) -> None:
         """Its gate is there always."""
@@ -181,9 +184,9 @@ class RoamingSession(ScatteringSession):
             self._go_on()
             return
         roaming.local = False
-        facts = self._context.facts.facts
+        facts = self._context.facts
         before = [outbound.preamble]
-        before += [outbound.heed(server, facts(text)) for text in roaming.front]
+        before += [outbound.heed(server, facts.facts(text)) for text in roaming.front]
         before.append(server.prepare_ask(roaming.front_sql, self._begun(server)))
         if roaming.front_sets:
             self._input_held = True
@@ -215,7 +218,7 @@ class RoamingSession(ScatteringSession):
         """What stands against sending a statement to our server."""
         roaming, server = self._roaming, self.server
         assert server is not None
-        if server.status == _FAILED:
+        if server.status == _FAILED_STATUS:
             return None
         if roaming.bound is None:
             assert self.last_route is not None
@@ -254,17 +257,17 @@ class RoamingSession(ScatteringSession):
     def cancel(self) -> asyncio.Task[None] | None:
         give_up = self._give_up
         if give_up is None:
-            return super().cancel()
+            return ScatteringSession.cancel(self)
         self._stop_seeking()
         give_up(QueryCanceled("canceling statement due to user request"))
         return None
 
     def _stop_seeking(self) -> None:
         self._give_up = None
-        super()._stop_seeking()
+        ScatteringSession._stop_seeking(self)
 
     def _owners(self, target: Route) -> frozenset[str]:
-        return super()._owners(target) | self._roaming.keys
+        return ScatteringSession._owners(self, target) | self._roaming.keys
 
     @property
     def owners(self) -> frozenset[str]:
@@ -316,11 +319,11 @@ class RoamingSession(ScatteringSession):
 
     def _leave(self, server: ServerConnection) -> None:
         if server.status != IDLE or not server.replies.idle or self.holdings.effects:
-            super()._leave(server)
+            ScatteringSession._leave(self, server)
         else:
             assert self._pool is not None
             self._let_go()
-            self.phase = Phase.IDLE
+            self.phase = _IDLE
             self._server_full = False
             self._outbound.sync_due = False
             self._pool.release(server)
@@ -330,23 +333,23 @@ class RoamingSession(ScatteringSession):
 
     def server_ready(self, status: int) -> None:
         self._check_gate.closed = False
-        if status == IDLE and not self._outbound.skip:
+        if status == _IDLE_STATUS and not self._outbound.skip:
             self._stop_seeking()
             self._input_held = False
             self._roaming.end()
-        super().server_ready(status)
-        if status != IDLE and self.server is not None and not self._input_held:
+        ScatteringSession.server_ready(self, status)
+        if status != _IDLE_STATUS and self.server is not None and not self._input_held:
             self._go_on()
 
     def _asks_again(self, server: ServerConnection) -> bool:
-        again = super()._asks_again(server)
+        again = ScatteringSession._asks_again(self, server)
         if again:
             self._roaming.unlinked()
         return again
 
     def server_lost(self, error: ServerUnavailable) -> None:
         self._roaming.unlinked()
-        super().server_lost(error)
+        ScatteringSession.server_lost(self, error)
 
 
 def _do_nothing() -> None:

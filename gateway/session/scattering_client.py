@@ -32,11 +32,11 @@ class ScatteringSession(ReadingSession):
 
     def _seek(self) -> None:
         if b"scatter" not in self._inbox.data:
-            super()._seek()
+            ReadingSession._seek(self)
             return
         self._unit = self._reader.unit(self._inbox.data)
         if not self._scatters():
-            super()._seek()
+            ReadingSession._seek(self)
 
     def _scatters(self) -> bool:
         """Whether the unit at the front asks for all databases; it is then under way."""
@@ -116,23 +116,23 @@ class ScatteringSession(ReadingSession):
 
     def cancel(self) -> asyncio.Task[None] | None:
         if self._scatter is None:
-            return super().cancel()
+            return ReadingSession.cancel(self)
         self._scatter.cancel()
         return None
 
     def _stop_seeking(self) -> None:
-        super()._stop_seeking()
+        ReadingSession._stop_seeking(self)
         scatter, self._scatter = self._scatter, None
         if scatter is not None:
             scatter.abandon()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        ReadingSession.pause_writing(self)
         if self._scatter is not None:
             self._scatter.pause()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        ReadingSession.resume_writing(self)
         if self._scatter is not None:
             self._scatter.resume()
 

@@ -5,25 +5,27 @@ Reads whole messages at the front of the input and changes nothing. No I/O.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from gateway.errors import ProtocolViolation
 from gateway.pool.prepared import Statement
 from gateway.protocol.framing import HEADER_BYTES, message_size
 from gateway.protocol.messages import read_cstring
+from gateway.protocol.octets import cut, string_end
 from gateway.router.facts import UNKNOWN_FACTS, FactsCache
 from gateway.router.sqlparse import TEXT_BYTES_MAX
 from gateway.router.statement import Effect, Facts, Verb
 from gateway.router.values import Parameters
 from gateway.session.outbound import reads_backslashes
 
-_UINT16 = struct.Struct("!H")
 _SETS = Effect.SETTING | Effect.SETTING_LOCAL
 
 SERIALIZABLE = "serializable"
 """The isolation level that a standby does not have."""
+_BIND = ord("B")
+_ASKS = b"QFPB"
+_NO_EFFECTS: Final = Effect.NONE
 _ENDS = b"QFSH"
 _ENDS_READY = b"QFS"
 """A ReadyForQuery is the answer."""
@@ -48,11 +50,8 @@ class Unit:
     """Bytes of its messages; all that there is of it when it has no end yet."""
     end: int = 0
     """The tag of its last message; 0 when that isn't here."""
-
-    @property
-    def ends_ready(self) -> bool:
-        """Whether a ReadyForQuery will follow."""
-        return self.end in _ENDS_READY and self.end != 0
+    ends_ready: bool = False
+    """Whether a ReadyForQuery will follow."""
 
 
 class Reader:
@@ -80,14 +79,16 @@ class Reader:
         while end - pos >= HEADER_BYTES:
             tag, size = data[pos], message_size(data, pos)
             complete = pos + size <= end
-            ask = self.ask(tag, data[pos : pos + size], complete=complete)
-            if ask is not None:
-                unit.asks.append(ask)
+            if tag in _ASKS:
+                ask = self.ask(tag, cut(data, pos, min(pos + size, end)), complete)
+                if ask is not None:
+                    unit.asks.append(ask)
             pos += size
             if not complete:
                 break
             if tag in _ENDS:
                 unit.end = tag
+                unit.ends_ready = tag in _ENDS_READY
                 break
         unit.size = min(pos, end)
         return unit
@@ -105,8 +106,10 @@ class Reader:
         statement = self._statement(name)
         return None if statement is None else statement.facts
 
-    def ask(self, tag: int, message: bytes, *, complete: bool) -> Ask | None:
+    def ask(self, tag: int, message: bytes, complete: bool) -> Ask | None:
         """What one message asks, None for those that run nothing themselves."""
+        if tag == _BIND:
+            return self._bind(message, complete)
         reader = _READERS.get(tag)
         return reader(self, message, complete) if reader is not None else None
 
@@ -129,17 +132,18 @@ class Reader:
         return Ask(facts, text, pending=True)
 
     def _bind(self, message: bytes, complete: bool) -> Ask | None:
-        try:
-            _, at = read_cstring(message, HEADER_BYTES)
-            name, at = read_cstring(message, at)
-        except ProtocolViolation:
+        portal_end = string_end(message, HEADER_BYTES)
+        name_end = string_end(message, portal_end + 1) if portal_end >= 0 else -1
+        if name_end < 0:
             return None if complete else Ask(UNKNOWN_FACTS, b"")
-        facts, body = self._parsed.get(name) or self._prepared(name)
-        return read_bind(message, at, facts, body, complete=complete)
-
-    def _prepared(self, name: bytes) -> tuple[Facts, bytes]:
+        name = cut(message, portal_end + 1, name_end)
+        parsed = self._parsed.get(name)
+        if parsed is not None:
+            return read_bind(message, name_end + 1, parsed[0], parsed[1], complete)
         statement = self._statement(name)
-        return (UNKNOWN_FACTS, b"") if statement is None else (statement.facts, statement.body)
+        if statement is None:
+            return Ask(UNKNOWN_FACTS, b"")
+        return read_bind(message, name_end + 1, statement.facts, statement.body, complete)
 
     def _facts_of(self, text: bytes) -> Facts:
         if len(text) > TEXT_BYTES_MAX or (b"\\" in text and reads_backslashes(self._parameters)):
@@ -147,31 +151,20 @@ class Reader:
         return self._facts.facts(text)
 
 
-def read_bind(message: bytes, at: int, facts: Facts, body: bytes, *, complete: bool) -> Ask:
+def read_bind(message: bytes, at: int, facts: Facts, body: bytes, complete: bool) -> Ask:
     """A Bind, with its values from ``at`` on, of the statement with this Parse body."""
-    text = body[: body.find(b"\0")]
-    if not facts.keyed and not facts.effects & _SETS:
+    text = cut(body, 0, max(0, string_end(body, 0)))
+    if not facts.keyed and (facts.effects is _NO_EFFECTS or not facts.effects & _SETS):
         return Ask(facts, text)
-    return Ask(facts, text, Parameters(message, at, _types(body), complete=complete))
-
-
-def _types(body: bytes) -> tuple[int, ...]:
-    """The parameter types that a Parse message gives."""
-    at = body.find(b"\0") + 1
-    if at + 2 > len(body):
-        return ()
-    (count,) = _UINT16.unpack_from(body, at)
-    if at + 2 + 4 * count > len(body):
-        return ()
-    return struct.unpack_from(f"!{count}I", body, at + 2)
+    return Ask(facts, text, Parameters(message, at, body, complete))
 
 
 _READERS: dict[int, Callable[[Reader, bytes, bool], Ask | None]] = {
     ord("Q"): Reader._query,
     ord("F"): Reader._call,
     ord("P"): Reader._parse,
-    ord("B"): Reader._bind,
 }
+"""But for Bind, which is most of what comes."""
 
 
 def reads_only(unit: Unit) -> bool:

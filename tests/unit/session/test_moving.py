@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from gateway.pool.prepared import Statements
 from gateway.router.facts import FactsCache
 from gateway.router.route import Asked
-from gateway.session.context import Context
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import Inbox, Need
 from gateway.session.roaming import Roaming
 from gateway.session.state import Pin
 from gateway.session.translate import Heeder, Translator
+from gateway.worker import Worker
 from tests.unit.router.targets import WEB, Client, World, query
 
 SCOPE = (("search_path", "app"),)
@@ -90,10 +89,8 @@ def test_prepared_statements_keep_names_texts_types_and_scopes() -> None:
 
 def roaming(client: Client) -> Roaming:
     settings = client.world.settings
-    context = SimpleNamespace(
-        settings=settings, tables=None, facts=client.facts, snapshot=client.snapshot
-    )
-    return Roaming(cast(Context, context), WEB, Asked(), holdings(), client.reader.prepared)
+    context = Worker(settings, lambda: settings).context
+    return Roaming(context, WEB, Asked(), holdings(), client.reader.prepared)
 
 
 def test_what_was_said_before_and_behind_a_savepoint_is_known_there_too() -> None:
