@@ -327,7 +327,10 @@ class Worker:
             }
         context.modes = {address: limit.mode for address, limit in limits.items()}
         context.pools.configure(
-            credentials(context.settings), limits, context.settings.operator_role
+            credentials(context.settings),
+            limits,
+            context.settings.operator_role,
+            (endpoint for endpoint, _ in _endpoints(context.snapshot)),
         )
 
     def _warm(self, whole: int, place: Place) -> int:
@@ -488,6 +491,7 @@ class Worker:
                         hint="Repeat the transaction: it will find the new primary.",
                     ),
                 )
+                context.pools.listen_elsewhere(before, now)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

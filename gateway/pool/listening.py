@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 MARKER_PREFIX = b"gateway_marker_"
 _RETRY_S = 0.5
 _CATCH_UP_S = 1.0
+_LOOK_S = 0.5
+"""How often who waits for an answer looks whether the connection is still there."""
 
 
 class Subscriber(Protocol):
@@ -39,6 +41,9 @@ class Subscriber(Protocol):
 
     def notifications_missed(self) -> None:
         """The shared connection was lost; some may be missing."""
+
+    def heard_at(self, listening: Listening) -> None:
+        """Its channels are heard elsewhere from now on."""
 
 
 def read_notification(body: bytes) -> tuple[int, bytes, bytes]:
@@ -61,7 +66,7 @@ class Listening(LinkedClient):
         self._channels: dict[bytes, set[Subscriber]] = {}
         self._markers: dict[bytes, Callable[[], None]] = {}
         self._lines: dict[bytes, tuple[Subscriber, set[bytes]]] = {}
-        """By the marker that begins it: who is to hear which channels then."""
+        """Being drawn, by their marker: who is to hear which channels from then on."""
         self._server: ServerConnection | None = None
         self._asked: list[Callable[[], None]] = []
         self._to_ask: list[Callable[[], None]] = []
@@ -122,27 +127,29 @@ class Listening(LinkedClient):
 
         ``begun`` is called then. Raises GatewayError when there is no connection for it.
         """
-        await self._run("; ".join(f"LISTEN {quoted(name)}" for name in (*channels, marker)))
-
         wanted = set(channels)
+        self._lines[marker] = subscriber, wanted
+        await self._run("; ".join(f"LISTEN {quoted(name)}" for name in (*channels, marker)))
+        if marker not in self._lines:
+            raise ServerUnavailable("the shared LISTEN connection is another one now")
 
         def begin() -> None:
             self._lines.pop(marker, None)
             for channel in wanted:
                 self._channels.setdefault(channel, set()).add(subscriber)
-            self._unlisten(channels - wanted)
+            self._unlisten(channels)
             if begun is not None:
                 begun()
 
         self._markers[marker] = begin
-        self._lines[marker] = subscriber, wanted
         await self._run(f"NOTIFY {quoted(marker)}")
 
     def give_up_line(
         self, subscriber: Subscriber, channels: frozenset[bytes], marker: bytes
     ) -> None:
         """``subscriber`` will not hear ``channels`` after all, wherever the line stands."""
-        self.forget_marker(marker)
+        self._lines.pop(marker, None)
+        self._markers.pop(marker, None)
         for channel in channels:
             self.unsubscribe(subscriber, channel)
         self._unlisten((*channels, marker))
@@ -168,10 +175,10 @@ class Listening(LinkedClient):
         return ended
 
     def forget_marker(self, marker: bytes) -> None:
-        """This line is not drawn any more."""
-        self._lines.pop(marker, None)
-        if self._markers.pop(marker, None) is not None and self._server is not None:
-            self._server.ask(f"UNLISTEN {quoted(marker)}", _ignore)
+        """The end that `end_at` was to come to does not come any more."""
+        if self._markers.pop(marker, None) is not None:
+            self._unlisten((marker,))
+        self.rest()
 
     def replace(self, channel: bytes, one: Subscriber, other: Subscriber) -> None:
         """``other`` hears in place of ``one``."""
@@ -198,14 +205,16 @@ class Listening(LinkedClient):
         await self._lease()
 
     def rest(self) -> None:
-        """Give the connection up if nobody listens."""
-        if self._server is not None and not self._channels and not self._markers:
+        """Give the connection up if nobody listens, or is about to."""
+        if self._server is not None and not (self._channels or self._markers or self._lines):
             self._let_go()
 
     def _unlisten(self, channels: Iterable[bytes]) -> None:
-        """Nobody came to hear these, unless somebody else does."""
+        """Stop hearing these, but for those that somebody hears or is about to."""
+        about_to = {channel for _, wanted in self._lines.values() for channel in wanted}
         for channel in channels:
-            if self._server is not None and channel not in self._channels:
+            wanted = channel in self._channels or channel in about_to
+            if self._server is not None and not wanted:
                 self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
 
     def unsubscribe(self, subscriber: Subscriber, channel: bytes) -> None:
@@ -220,10 +229,8 @@ class Listening(LinkedClient):
         if subscribers:
             return
         del self._channels[channel]
-        if self._server is not None:
-            self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
-        if not self._channels and not self._markers:
-            self._let_go()
+        self._unlisten((channel,))
+        self.rest()
 
     def when_caught_up(self, callback: Callable[[], None]) -> None:
         """Call when all that was committed by now has been delivered, or can't be.
@@ -267,7 +274,9 @@ class Listening(LinkedClient):
     def reconnect(self) -> None:
         """Listen on another connection from now on; who listens is told of the gap."""
         if self._server is not None:
-            self._pool.unclean(self._server)
+            self._let_go()
+            if self._channels:
+                self._begin_retry()
 
     def shut(self) -> None:
         """Give the connection up; whoever listens is told that notifications are missing."""
@@ -275,6 +284,20 @@ class Listening(LinkedClient):
             self._retry.cancel()
         self._let_go()
         self._tell_missed()
+
+    def hand_over(self, other: Listening) -> None:
+        """All who listen here hear at ``other`` from now on, and are told of the gap."""
+        heard: dict[Subscriber, set[bytes]] = {}
+        for channel, subscribers in self._channels.items():
+            for one in subscribers:
+                heard.setdefault(one, set()).add(channel)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._channels.clear()
+        self._let_go()
+        for subscriber, channels in heard.items():
+            subscriber.heard_at(other)
+            other.rejoin(subscriber, frozenset(channels))
 
     # --- the connection ---
 
@@ -285,18 +308,25 @@ class Listening(LinkedClient):
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         server.ask(sql, done.set_result)
         while not done.done():
-            await asyncio.wait([done], timeout=0.5)
-            if server.lost:
+            await asyncio.wait([done], timeout=_LOOK_S)
+            if self._server is not server:
                 raise ServerUnavailable("the shared LISTEN connection was lost")
         error = done.result().error
         if error is not None:
             raise ServerUnavailable(f"LISTEN failed: {error.get('M', '')}")
 
     def _let_go(self) -> None:
-        server, self._server = self._server, None
-        self._release()
+        server = self._server
+        self._without_server()
         if server is not None:
             self._pool.abandon(server, mid_message=False, sync_due=False)
+
+    def _without_server(self) -> None:
+        """Lines that were being drawn come to nothing."""
+        self._server = None
+        self._release()
+        self._markers.clear()
+        self._lines.clear()
 
     async def _reconnect(self) -> None:
         while self._channels and not self._pool.core.retired:
@@ -310,6 +340,7 @@ class Listening(LinkedClient):
                 _log.warning("%s: LISTEN is interrupted: %s", self._pool.name, error.message)
             else:
                 self._tell_missed()
+                self.rest()
                 return
 
     async def _lease(self) -> None:
@@ -352,8 +383,7 @@ class Listening(LinkedClient):
         begin = self._markers.pop(channel, None)
         if begin is not None:
             begin()
-            if self._server is not None:
-                self._server.ask(f"UNLISTEN {quoted(channel)}", _ignore)
+            self._unlisten((channel,))
             self.rest()
             return
         for subscriber in list(self._channels.get(channel, ())):
@@ -369,10 +399,7 @@ class Listening(LinkedClient):
             subscriber.all_notified()
 
     def server_lost(self, error: ServerUnavailable) -> None:
-        self._server = None
-        self._release()
-        self._markers.clear()
-        self._lines.clear()
+        self._without_server()
         if self._channels and not self._pool.core.retired:
             self._begin_retry()
 

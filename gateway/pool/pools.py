@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from gateway.clock import Clock
@@ -48,8 +48,13 @@ class Pools:
         credentials: dict[tuple[str, int, str], Dsn],
         limits: dict[tuple[str, int, str], PoolSettings],
         operator: RoleCredentials | None,
+        endpoints: Iterable[Endpoint] = (),
     ) -> None:
-        """New settings: pools grow or shrink; one whose endpoint or login changed is retired."""
+        """New settings: pools grow or shrink; one whose endpoint or login changed is retired.
+
+        Who listens there listens at the one of the same name among ``endpoints``.
+        """
+        named = {endpoint.name: endpoint for endpoint in endpoints}
         self._credentials, self._limits, self._operator = credentials, limits, operator
         self._opening = replace(self._opening, contexts=ClientContexts())
         for key, pool in list(self._pools.items()):
@@ -58,7 +63,7 @@ class Pools:
                 pool.resize(limits[address])
                 continue
             del self._pools[key]
-            self._retire(pool)
+            self._retire(pool, named)
 
     def get(self, endpoint: Endpoint, *, operator: bool = False) -> Pool:
         """The pool to use for ``endpoint``. Raises KeyError for one that is not configured."""
@@ -162,12 +167,29 @@ class Pools:
             if address == endpoint.address:
                 pool.fence(error)
 
-    def _retire(self, pool: Pool) -> None:
+    def listen_elsewhere(self, before: Endpoint, now: Endpoint) -> None:
+        """Who listens at the endpoint ``before`` listens at ``now``: it is the primary."""
+        for (address, user), pool in list(self._pools.items()):
+            if address == before.address and pool in self._listening:
+                self._hand_over(pool, now, operator=self._is_operators(user))
+
+    def _hand_over(self, pool: Pool, endpoint: Endpoint, *, operator: bool) -> None:
+        other = self.listening(self.get(endpoint, operator=operator))
+        self._listening.pop(pool).hand_over(other)
+
+    def _retire(self, pool: Pool, endpoints: Mapping[str, Endpoint]) -> None:
         pool.retire()
         self._retired.append(pool)
-        listening = self._listening.pop(pool, None)
-        if listening is not None:
-            listening.shut()
+        if pool not in self._listening:
+            return
+        name, _, user = pool.name.rpartition("/")
+        if name in endpoints:
+            self._hand_over(pool, endpoints[name], operator=self._is_operators(user))
+        else:
+            self._listening.pop(pool).shut()
+
+    def _is_operators(self, user: str) -> bool:
+        return self._operator is not None and self._operator.user == user
 
     async def shut(self) -> None:
         """Close every server connection."""

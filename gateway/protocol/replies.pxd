@@ -32,6 +32,8 @@ cdef class Replies:
 
     cpdef bint is_idle(self)
     cpdef bint swallows_sync(self) except -1
+    cpdef bint reads_copy(self) except -1
+    cpdef bint copies_by_execute(self) except -1
     cpdef expect(self, Expected entry)
     @cython.locals(awaited=cython.int)
     cpdef on_reply(self, int kind)

@@ -177,6 +177,14 @@ class Replies:
         """The server reads copy data, and has been sent nothing that ends it."""
         return self.copy_in and len(self._owed()) == 1
 
+    def reads_copy(self) -> bool:
+        """The server reads copy data, and was not sent the end of it."""
+        return self.copy_in and all(entry.kind != _END_OF_COPY for entry in self._owed())
+
+    def copies_by_execute(self) -> bool:
+        """The copy that runs is of an Execute: a Sync sent right behind that has no answer."""
+        return self.head is not None and self.head.kind == _EXECUTE
+
     def blame(self, error: bytes) -> None:
         """What the gateway put in before a client's Query failed: what to tell for its error."""
         owed = self._owed()

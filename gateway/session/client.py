@@ -781,7 +781,10 @@ class ClientSession(Waiter):
         """Leave in the inbox what may pass now; the rest."""
         assert self.server is not None
         data, owed = self._inbox.data, self.server.replies
-        passing = gate.walk(data, self._outbound.skip, copying=owed.copy_in, skipping=owed.skipping)
+        copying = owed.reads_copy()
+        if copying and owed.copies_by_execute():
+            gate.closed = False
+        passing = gate.walk(data, self._outbound.skip, copying=copying, skipping=owed.skipping)
         self._inbox.data = data[:passing]
         return data[passing:]
 

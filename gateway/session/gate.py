@@ -23,6 +23,7 @@ _NEED_NO_CHECK = frozenset(b"dcfSHX")
 """Copy data, Sync, Flush, Terminate: they run nothing."""
 _HELD = frozenset(b"QFPBDEC")
 _CLOSES = frozenset(b"QFS")
+_ENDS_COPY = frozenset(b"cf")
 _COPY_DATA = ord("d")
 _SYNC = ord("S")
 
@@ -104,8 +105,8 @@ class Gate:
         """How many bytes may pass now; ``stop`` is what stands behind them if that was refused.
 
         The first ``skip`` bytes are the rest of a message that has passed. ``copying``: the server
-        reads copy data; whatever else comes then ends the copy with an error. ``skipping``: it
-        answers nothing up to the next Sync. Raises ProtocolViolation.
+        reads copy data, and has no answer to a Sync; whatever else comes then ends the copy with
+        an error. ``skipping``: it answers nothing up to the next Sync. Raises ProtocolViolation.
         """
         end = len(data)
         pos = min(skip, end)
@@ -131,8 +132,9 @@ class Gate:
             elif not complete and tag != _COPY_DATA:
                 break
             skipping = skipping and tag != _SYNC
-            if tag in _CLOSES and not skipping:
+            if tag in _CLOSES and not skipping and not copying:
                 self.closed = True
+            copying = copying and tag not in _ENDS_COPY
             pos += size
         return min(pos, end)
 

@@ -166,7 +166,9 @@ class Listens:
             raise ServerUnavailable("LISTEN could not be moved in time") from None
         finally:
             if not drawn:
-                listening.give_up_line(self, self._new, self._marker)
+                self.channels -= self._new  # our own server goes on hearing them
+                heard_at = self._listening or listening  # perhaps another one by now
+                heard_at.give_up_line(self, self._new, self._marker)
             self._line = None
             self._marker = b""
             self.flush()
@@ -211,6 +213,10 @@ class Listens:
         self._waiting.append(messages.notice_response(error))
         if self._between():
             self.flush()
+
+    def heard_at(self, listening: Listening) -> None:
+        """Another shared listener has taken our channels over."""
+        self._listening = listening
 
     def all_notified(self) -> None:
         """All that came together is known: it is delivered in one piece, as PostgreSQL does."""

@@ -113,8 +113,8 @@ class HandingOn:
                 await ended
         except (Refused, OSError, GatewayError, TimeoutError) as error:
             self._heard.discard(spot)
+            listening.rejoin(listens, channels & listens.channels)  # it may have left meanwhile
             listening.forget_marker(marker)
-            listening.rejoin(listens, channels)
             if isinstance(error, TimeoutError):
                 raise Refused("the line was not drawn in time") from None
             raise
@@ -141,8 +141,7 @@ class Absent:
                 await self._listening.draw_line(self, self._channels, marker, began.set)
                 await began.wait()
         except BaseException:
-            self._listening.forget_marker(marker)
-            self.drop()
+            self._listening.give_up_line(self, self._channels, marker)
             raise
 
     def drop(self) -> None:
@@ -175,6 +174,9 @@ class Absent:
 
     def notifications_missed(self) -> None:
         self._missed = True
+
+    def heard_at(self, listening: Listening) -> None:
+        self._listening = listening
 
 
 class Arriving:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.differential.script import (
+    COPY_DONE,
+    FLUSH,
     SYNC,
     Script,
     Step,
     bind,
     close,
+    copy_fail,
     describe,
     execute,
     function_call,
@@ -50,7 +53,29 @@ _SKIPPED: dict[str, tuple[Part, ...]] = {
 
 _TOKYO = "SET TimeZone = 'Asia/Tokyo'"
 
+_COPY = "COPY part (n) FROM STDIN"
+
+
+def _behind_a_copy(begun: tuple[Part, ...], *end: Part, cuts: int) -> tuple[tuple[int, Step], ...]:
+    """The end of a copy, a Query and a batch that only a Flush ends, in pieces; then more."""
+    batch = (*run("SELECT 2"), FLUSH)
+    return (
+        (A, say(*begun)),
+        (A, say(*end, query("SELECT 1"), *batch, cuts=cuts)),
+        (A, say(SYNC)),
+        (A, say("SELECT 3")),
+    )
+
+
 DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
+    **{
+        f"behind the {end[0].shown} of {how}, in {cuts + 1} pieces": _behind_a_copy(
+            begun, *end, cuts=cuts
+        )
+        for how, begun in {"a Query": (query(_COPY),), "a batch": (*run(_COPY), SYNC)}.items()
+        for end in ((COPY_DONE,), (copy_fail("no"), SYNC))
+        for cuts in (1, 2)
+    },
     "SET of what is reported, in a transaction": (
         (A, say("BEGIN")),
         (A, say(_TOKYO)),

@@ -130,6 +130,24 @@ async def test_a_standby_takes_over_under_load(pair: Pair, provisioned: Provisio
     assert not len(pair.gateway.worker.context.holds)
 
 
+async def test_who_listens_hears_the_new_primary(pair: Pair, provisioned: Provisioned) -> None:
+    """And is told that what was sent meanwhile may be missing."""
+    login = provisioned.owner_on("law")
+    heard: list[str] = []
+    notices: list[str] = []
+    listener = await asyncpg.connect(pair.gateway.dsn(login.user, "law"))
+    listener.add_log_listener(lambda _, message: notices.append(message.sqlstate))
+    await listener.add_listener("news", lambda *said: heard.append(str(said[3])))
+    pair.primary.kill()
+    await run_on(pair.standby, "SELECT pg_promote()")
+    await eventually(lambda: notices == ["01000"], 20)
+    there = await asyncpg.connect(pair.standby.dsn("crm_law"))
+    await there.execute("NOTIFY news, 'from the new primary'")
+    await there.close()
+    await eventually(lambda: heard == ["from the new primary"], 10)
+    await listener.close(timeout=5)
+
+
 async def test_a_database_that_stays_away_is_reported_in_time(
     pair: Pair, provisioned: Provisioned
 ) -> None:

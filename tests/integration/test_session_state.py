@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ import pytest
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.session.client import ClientSession
+from gateway.settings.dsn import SslMode
 from tests.integration.conftest import Gateway, StartGateway, until
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
@@ -330,6 +332,32 @@ async def test_a_lost_listener_comes_back_and_says_so(small: Gateway) -> None:
         await until(lambda: heard == ["again"])
     finally:
         await one.close()
+
+
+async def test_who_listens_goes_on_after_reconnect(small: Gateway) -> None:
+    """And after a reload by which its database is to be reached in another way."""
+    login = small.provisioned.owners[0]
+    heard: list[str] = []
+    notices: list[str] = []
+    one = await asyncpg.connect(small.dsn(login.user, login.database))
+    try:
+        one.add_log_listener(lambda _, message: notices.append(message.sqlstate))
+        await one.add_listener("news", lambda *said: heard.append(str(said[3])))
+        pool, pools = pool_of(small), small.worker.context.pools
+        await until(lambda: pools.listening(pool).channels == 1)
+        pools.reconnect([pool.dsn.address])
+        await until(lambda: notices == ["01000"])
+        await one.execute("NOTIFY news, 'reconnected'")
+        await until(lambda: heard == ["reconnected"])
+        pool.dsn = replace(pool.dsn, sslmode=SslMode.DISABLE)  # the settings say otherwise
+        small.worker.reload()
+        await until(lambda: notices == ["01000"] * 2)
+        assert pool_of(small) is not pool
+        await one.execute("NOTIFY news, 'reloaded'")
+        await until(lambda: heard == ["reconnected", "reloaded"])
+    finally:
+        await one.close()
+    await at_rest(small)
 
 
 async def test_replication_connections_are_for_operators(small: Gateway) -> None:

@@ -21,7 +21,7 @@ TRAPS_MIN = {
     "State": 5,
     "Cancel": 2,
     "Routing": 5,
-    "Met here": 7,
+    "Met here": 9,
 }
 """As many as there are: a row is never removed."""
 
