@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
-from benchmarks import micro_relay, micro_route
+from benchmarks import micro_crowd, micro_relay, micro_route
 from gateway.admin.version import build
 from gateway.pool.pool import Pool, Waiter
 from gateway.pool.prepared import Statement
@@ -115,6 +115,10 @@ CASES: Mapping[str, tuple[Callable[[], Awaitable[Once]], int]] = MappingProxyTyp
         "prepared: server lacks it": (_injected, 1000),
         "transaction: simple": (lambda: _transaction("simple"), 1000),
         "transaction: extended": (lambda: _transaction("extended"), 1000),
+        "crowd: simple, alone": (lambda: _crowd("simple", 1), 1000),
+        "crowd: simple, in lines": (lambda: _crowd("simple", 8), 1000),
+        "crowd: prepared, alone": (lambda: _crowd("prepared", 1), 1000),
+        "crowd: prepared, in lines": (lambda: _crowd("prepared", 8), 1000),
     }
 )
 """Each case by name: how it is made, and how often it runs."""
@@ -146,6 +150,14 @@ async def _transaction(kind: str) -> Once:
     before = session.transactions
     once()
     assert session.transactions == before + 1
+    return once
+
+
+async def _crowd(kind: str, depth: int) -> Once:
+    """One of 100 clients on 20 servers, that waits for one or shares it."""
+    once, pool = await micro_crowd.crowd(kind, depth)
+    _repeat(once, _WARM_UP)
+    assert (pool.counters.rides > 0) == (depth > 1)
     return once
 
 

@@ -560,6 +560,7 @@ class Pool:
         now = self._clock()
         self.core.to_closing(server, now)
         self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
+        self.sharing.dissolve(server)
         server.close()
 
     async def _close_and_wait(self, server: ServerConnection) -> None:

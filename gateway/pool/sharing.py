@@ -89,6 +89,8 @@ class Sharing:
 
     def dissolve(self, server: ServerConnection) -> None:
         """All in line ask elsewhere; what they have sent is still answered, to nobody."""
+        if not server.line:
+            return
         riders = server.line
         server.line = [self.nobody(server) for _ in riders]
         for rider in riders:

@@ -654,7 +654,7 @@ class ClientSession(Waiter):
             return False
         if server.sql_prepared or holdings.sql_prepared or self.listens.channels:
             return False
-        if self._write_paused or self._draining is not None:
+        if self._write_paused or self._whole_session or self._draining is not None:
             return False
         timing = self._timing = self._lone_read(server, self._inbox.data)
         return timing is not None and timing.shorter_than(pool.sharing.short_s)
