@@ -29,7 +29,7 @@ def outbound() -> tuple[Outbound, ServerConnection]:
     holdings = Holdings((), facts, lambda: 0.0, {}, reads_sequences=False)
     listens = Listens(lambda data: None, lambda: True, lambda error: None, PARAMETERS)
     one = Outbound(1, facts, holdings, listens, lambda facts: None, lambda: None, lambda: None)
-    one.translator = Translator(Statements(facts), 100, one.heed)
+    one.translator = Translator(Statements(facts), 100, one)
     transport = cast(asyncio.Transport, RecordingTransport())
     server = ServerConnection(transport, 1, b"", dict(PARAMETERS), 0.0)
     for name, text in (("read", READ), ("write", "DELETE FROM t WHERE id = $1")):
