@@ -179,7 +179,12 @@ class Replies:
 
     def reads_copy(self) -> bool:
         """The server reads copy data, and was not sent the end of it."""
-        return self.copy_in and all(entry.kind != _END_OF_COPY for entry in self._owed())
+        if not self.copy_in:
+            return False
+        for entry in self._owed():  # noqa: SIM110 - a typed method can't hold a generator
+            if entry.kind == _END_OF_COPY:
+                return False
+        return True
 
     def copies_by_execute(self) -> bool:
         """The copy that runs is of an Execute: a Sync sent right behind that has no answer."""

@@ -143,15 +143,23 @@ def _prove(job: Job, log: IO[bytes]) -> results.Outcomes:
 # --- node-postgres ---
 
 
+_NODE_PACKAGES = ("pg", "pg-pool", "pg-cursor")
+"""Of the sources, not as they were published: they ask for each other."""
+
+
 def _build_node(folder: Path) -> None:
     modules = folder / "node_modules"
-    if (modules / "pg").is_symlink():
+    linked = [modules / name for name in _NODE_PACKAGES]
+    if all(one.is_symlink() and one.exists() for one in linked):
         return
     (folder / "package.json").write_text((_HERE / "node-postgres.json").read_text())
     command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
     _must(command, folder, "Node.js with npm, and npm's packages")
-    shutil.rmtree(modules / "pg", ignore_errors=True)  # the published one
-    (modules / "pg").symlink_to(folder / "packages" / "pg")
+    for one in linked:
+        if one.is_symlink():
+            one.unlink()
+        shutil.rmtree(one, ignore_errors=True)  # the published one
+        one.symlink_to(Path("..", "packages", one.name))
 
 
 def _node(job: Job, log: IO[bytes]) -> results.Outcomes:
