@@ -57,10 +57,10 @@ class Expected:
     def __init__(
         self,
         kind: int,
+        on_failed: Callable[[], None] | None = None,
         *,
         silent: bool = False,
         on_message: Callable[[int, bytes], None] | None = None,
-        on_failed: Callable[[], None] | None = None,
         on_turn: Callable[[], None] | None = None,
         reply: bytes = b"",
         renamed: tuple[bytes, bytes] | None = None,

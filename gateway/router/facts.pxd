@@ -6,7 +6,7 @@ from gateway.router.recent cimport Recent
 from gateway.router.sqlparse cimport Scanned, scan
 from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
 
-cdef Py_ssize_t _TEXT_BYTES_MAX, _SLOTS
+cdef Py_ssize_t _TEXT_BYTES_MAX, _SLOTS, _PARTS, _BYTE
 
 @cython.final
 cdef class _Template:
@@ -22,7 +22,7 @@ cdef class FactsCache:
     cdef public object _harmless
     cdef public _Facts _last
     cdef public bytes _last_text
-    cdef public list _seen
+    cdef public bytearray _seen
     cdef public object _unparsable
     cdef public Py_ssize_t hits
     cdef public Py_ssize_t misses
@@ -33,5 +33,11 @@ cdef class FactsCache:
     @cython.locals(digest=cython.Py_ssize_t, scanned=Scanned, template=_Template, facts=_Facts)
     cdef _look(self, bytes text)
     cdef _Facts _filled(self, _Template template, Scanned scanned)
-    @cython.locals(slot=cython.Py_ssize_t, seen=cython.Py_ssize_t)
+    @cython.locals(
+        seen=bytearray,
+        at=cython.Py_ssize_t,
+        part=cython.Py_ssize_t,
+        low=cython.int,
+        high=cython.int,
+    )
     cdef bint _is_new(self, Py_ssize_t digest) except -1

@@ -73,7 +73,7 @@ _SEEN_SLOTS: Final = 4_096
 """
 
 # As C integers.
-_TEXT_BYTES_MAX, _SLOTS = TEXT_BYTES_MAX, _SEEN_SLOTS
+_TEXT_BYTES_MAX, _SLOTS, _PARTS, _BYTE = TEXT_BYTES_MAX, _SEEN_SLOTS, 1 << 16, 1 << 8
 
 _WITH_TEMPLATE: Final = frozenset((Verb.SELECT, Verb.INSERT, Verb.UPDATE, Verb.DELETE, Verb.MERGE))
 
@@ -212,8 +212,9 @@ class FactsCache:
     ) -> None:
         self._by_text: Recent = Recent(entries, bytes_max // 2)
         self._by_skeleton: Recent = Recent(entries, bytes_max // 2)
-        self._seen = [0] * _SEEN_SLOTS
-        """The hash of a text that came once, by the end of it."""
+        self._seen = bytearray(2 * _SEEN_SLOTS)
+        """Of texts that came once, two bytes of the hash by other bits of it: small, so that it
+        stays in the processor's cache. One in 65,536 is taken for another."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
         self._last_text = b""
         self._last = UNKNOWN_FACTS
@@ -297,11 +298,11 @@ class FactsCache:
 
     def _is_new(self, digest: int) -> bool:
         """Whether a text has not come lately, by its hash."""
-        slot = digest % _SLOTS
-        seen = self._seen[slot]
-        if seen == digest:
+        seen, at, part = self._seen, 2 * (digest % _SLOTS), digest // _SLOTS % _PARTS
+        low, high = part % _BYTE, part // _BYTE
+        if seen[at] == low and seen[at + 1] == high:
             return False
-        self._seen[slot] = digest
+        seen[at], seen[at + 1] = low, high
         return True
 
     def _parsed(self, scanned: sqlparse.Scanned, is_new: bool) -> tuple[Facts, _Template | None]:

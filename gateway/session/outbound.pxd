@@ -51,6 +51,7 @@ cdef class Outbound(Heeder):
         pos=cython.Py_ssize_t,
         size=cython.Py_ssize_t,
         following=cython.Py_ssize_t,
+        tag=cython.int,
         changed=list,
     )
     cpdef bytes book(self, ServerConnection server, bytes data)

@@ -165,14 +165,15 @@ class Outbound(Heeder):
         pos = min(self.skip, end)
         self.skip -= pos
         while end - pos >= _HEADER_BYTES and not self.waiting:
-            if _HANDLERS[data[pos]] is None:
-                raise unknown_message(data[pos])
+            tag = data[pos]
+            if _HANDLERS[tag] is None:
+                raise unknown_message(tag)
             size = message_size(data, pos)
             following = min(pos + size, end)
-            if following < pos + size and end - pos < WHOLE_MAX_BYTES and data[pos] != _COPY_DATA:
+            if following < pos + size and end - pos < WHOLE_MAX_BYTES and tag != _COPY_DATA:
                 break
             try:
-                instead = self._booked(server, data[pos], cut(data, pos, following), size)
+                instead = self._booked(server, tag, cut(data, pos, following), size)
             except InDoubt as doubt:
                 changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos

@@ -403,7 +403,7 @@ class Translator:
 
     def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
         undo = self._replace_unnamed(server, statement)
-        server.replies.expect(Expected(_PARSE, on_failed=undo))
+        server.replies.expect(Expected(_PARSE, undo))
 
     def _replace_unnamed(
         self, server: ServerConnection, statement: Statement | None
