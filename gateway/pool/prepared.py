@@ -138,7 +138,10 @@ class Unnamed:
         """``change`` is being sent. ``alone``: no other is under way any more."""
         if alone:
             self._settled = self.now()
-            self._changes = [change]
+            if len(self._changes) == 1:
+                self._changes[0] = change
+            else:
+                self._changes = [change]
             return
         if len(self._changes) >= _CHANGES_MAX:
             self.become(IN_DOUBT)
