@@ -225,7 +225,7 @@ COMMANDS = (
         "why clients keep their server between transactions",
         views.PINS.columns,
         Views.pins,
-        added(("reason",)),
+        added(("reason",), oldest_s=highest),
     ),
     Command(
         "SHOW ROUTES",

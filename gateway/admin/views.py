@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -207,10 +206,26 @@ OWNERS: View[_Seen] = View(
     transactions=lambda one, now: one.transactions,
 )
 
-PINS: View[tuple[str, int, int]] = View(
-    reason=lambda one, now: one[0],
-    clients=lambda one, now: one[1],
-    total=lambda one, now: one[2],
+
+@dataclass(slots=True)
+class _Pinned:
+    """A reason why clients keep their server."""
+
+    reason: str
+    total: int
+    clients: int = 0
+    since: float | None = None
+
+    def add(self, since: float) -> None:
+        self.clients += 1
+        self.since = since if self.since is None else min(self.since, since)
+
+
+PINS: View[_Pinned] = View(
+    reason=lambda one, now: one.reason,
+    clients=lambda one, now: one.clients,
+    oldest_s=lambda one, now: None if one.since is None else now - one.since,
+    total=lambda one, now: one.total,
 )
 
 
@@ -403,13 +418,13 @@ class Views:
         return OWNERS.rows(seen.values(), self.context.clock())
 
     async def pins(self) -> Iterator[Row]:
-        """Why clients kept their server: how many do now, and how often since the start."""
-        now: Counter[str] = Counter()
-        async for client in self._sessions():
-            now.update(client.pins.keys())
+        """Why clients kept their server: how many do now, since when, and how often in all."""
         total = self.context.counters.pins
-        things = [(str(reason), now[reason], count) for reason, count in total.items()]
-        return PINS.rows(things, self.context.clock())
+        found = {reason: _Pinned(str(reason), count) for reason, count in total.items()}
+        async for client in self._sessions():
+            for pin, since in client.pins.items():
+                found.setdefault(pin, _Pinned(str(pin), 0)).add(since)
+        return PINS.rows(found.values(), self.context.clock())
 
     def routes(self) -> Iterator[Row]:
         """Every endpoint of the topology, by industry and shard."""

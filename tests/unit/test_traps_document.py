@@ -1,4 +1,4 @@
-"""docs/traps.md names a test for every trap; what it and routing-shown.md name exists."""
+"""docs/traps.md names a test for every trap; what it and the two -shown.md name exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 DOCUMENT = (TESTS.parent / "docs" / "traps.md").read_text()
-SHOWN = (TESTS.parent / "docs" / "routing-shown.md").read_text()
+SHOWN = ("routing-shown.md", "transparency-shown.md")
 
 CLOSED = ("Who gets in", "Somebody else's rows", "State", "Cancel", "Routing", "Met here")
 MAY_BE_OPEN = ("Pools and failover", "Moving data")
@@ -76,8 +76,10 @@ def test_a_trap_has_tests_that_exist(section: str, trap: str, tests: str) -> Non
         assert name in _tests_of(TESTS / path), one
 
 
-def test_what_shows_that_routing_works_exists() -> None:
-    ids = re.findall(r"`([^`]+\.py)::([^`]+)`", SHOWN)
+@pytest.mark.parametrize("document", SHOWN)
+def test_what_is_said_to_show_it_exists(document: str) -> None:
+    text = (TESTS.parent / "docs" / document).read_text()
+    ids = re.findall(r"`([^`]+\.py)::([^`]+)`", text)
     assert len(ids) > 50
     missing = [(path, name) for path, name in ids if name not in _tests_of(TESTS / path)]
     assert not missing

@@ -161,11 +161,11 @@ async def test_owners_are_counted_over_their_clients() -> None:
 async def test_pins_are_counted_now_and_since_the_start() -> None:
     context = make_context()
     client = add_client(context, OWNER, context.snapshot.shards["law"], Asked())
-    client.pins[Pin.LISTEN] = NOW
+    client.pins[Pin.LISTEN] = NOW - 7
     context.counters.pins = {Pin.LISTEN: 5, Pin.TEMPORARY: 2}
     assert list(await make_views(context).pins()) == [
-        ("listen", "1", "5"),
-        ("temporary object", "0", "2"),
+        ("listen", "1", "7.0", "5"),
+        ("temporary object", "0", None, "2"),
     ]
 
 
