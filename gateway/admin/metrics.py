@@ -82,6 +82,16 @@ class WorkerCollector(Collector):
         for name, help_text in _FACTS_TOTALS.items():
             value = getattr(context.facts, name)
             yield CounterMetricFamily(f"gateway_statement_facts_{name}", help_text, value=value)
+        yield GaugeMetricFamily(
+            "gateway_prepared_statements",
+            "Different prepared statements that clients or servers know.",
+            value=len(context.statements),
+        )
+        yield GaugeMetricFamily(
+            "gateway_prepared_statement_bytes",
+            "Bytes of their texts and parameter types, each kept once.",
+            value=context.statements.kept_bytes,
+        )
         pins = CounterMetricFamily(
             "gateway_pins", "Times a client was bound to its server, by reason.", labels=["reason"]
         )

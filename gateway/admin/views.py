@@ -501,6 +501,8 @@ class Views:
         figures["clients busy"] = self.busy_clients()
         figures["rate refusals"] = self.context.budgets.refusals
         figures.update({f"pins ({reason})": count for reason, count in pins.items()})
+        figures["prepared statements"] = len(self.context.statements)
+        figures["prepared statement bytes"] = self.context.statements.kept_bytes
         figures["statement facts hits"] = self.context.facts.hits
         figures["statement facts misses"] = self.context.facts.misses
         figures.update({f"directory {k}": v for k, v in self.context.directory.stats().items()})

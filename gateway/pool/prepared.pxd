@@ -41,6 +41,7 @@ cdef class Statements:
     cdef public object _facts
     cdef public dict _shared
     cdef public object _numbers
+    cdef public Py_ssize_t kept_bytes
     @cython.locals(of_scope=dict, statement=Statement)
     cpdef Statement get(self, bytes body, tuple scope)
 

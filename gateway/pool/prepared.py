@@ -162,6 +162,8 @@ class Statements:
         self._shared: dict[Scope, dict[bytes, ref[Statement]]] = {}
         """By scope and body, as WeakValueDictionaries, whose look-ups are interpreted."""
         self._numbers = count(1)
+        self.kept_bytes = 0
+        """Of all their bodies: texts and parameter types."""
 
     def get(self, body: bytes, scope: Scope) -> Statement:
         """The shared statement of a Parse message's body."""
@@ -178,10 +180,14 @@ class Statements:
         def gone(dead: ref[Statement]) -> None:
             if of_scope.get(body) is dead:
                 del of_scope[body]
-                if not of_scope and shared.get(scope) is of_scope:
-                    del shared[scope]
+                if shared.get(scope) is of_scope:
+                    self.kept_bytes -= len(body)
+                    if not of_scope:
+                        del shared[scope]
 
         statement = self.private(body, scope)
+        if body not in of_scope:
+            self.kept_bytes += len(body)
         of_scope[body] = ref(statement, gone)
         return statement
 
@@ -196,6 +202,7 @@ class Statements:
     def forget(self) -> None:
         """What is prepared from now on is read anew; who has a statement keeps it."""
         self._shared.clear()
+        self.kept_bytes = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._shared.values()))

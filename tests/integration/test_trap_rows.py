@@ -312,6 +312,7 @@ async def test_trap_statement_caches_are_bounded(house: House) -> None:
     kept = cells(await a.query("SELECT count(*) FROM pg_prepared_statements"))
     assert int(kept[0] or 0) <= SERVER_STATEMENTS_MAX
     assert len(house.worker.context.statements) <= SERVER_STATEMENTS_MAX + 100, "kept for ever"
+    assert house.worker.context.statements.kept_bytes <= 50 * (SERVER_STATEMENTS_MAX + 100)
     for n in range(CLIENT_STATEMENTS_MAX):
         a.send(parse_(f"kept {n}", f"SELECT {n}"), SYNC)
     assert tags(await a.until("Z", CLIENT_STATEMENTS_MAX)) == "1Z" * CLIENT_STATEMENTS_MAX

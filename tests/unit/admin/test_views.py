@@ -244,6 +244,8 @@ def test_totals_hold_every_counter_and_every_pin() -> None:
         ("pins (listen)", "5"),
         ("clients", "0"),
         ("directory lookups", "0"),
+        ("prepared statements", "0"),
+        ("prepared statement bytes", "0"),
         ("statement facts hits", "0"),
     }
     assert expected <= totals
