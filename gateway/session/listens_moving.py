@@ -113,7 +113,8 @@ class HandingOn:
                 await ended
         except (Refused, OSError, GatewayError, TimeoutError) as error:
             self._heard.discard(spot)
-            listening.rejoin(listens, channels & listens.channels)  # it may have left meanwhile
+            heard_at = listens.listening or listening  # a reload or failover may have moved it
+            heard_at.rejoin(listens, channels & listens.channels)  # it may have left meanwhile
             listening.forget_marker(marker)
             if isinstance(error, TimeoutError):
                 raise Refused("the line was not drawn in time") from None
