@@ -103,9 +103,10 @@ class BranchedRoaming(Roaming):
             self._sets = self._sets or sets
 
     def linked(self, target: Route, asks: list[Ask]) -> None:
-        inside = self.inside if self.parked else frozenset[str]()
+        inside = self.inside
         Roaming.linked(self, target, asks)
-        self.inside |= inside
+        if self.parked:
+            self.inside |= inside
 
     def end(self) -> None:
         Roaming.end(self)

@@ -11,6 +11,7 @@ from gateway.router.statement cimport Timing
 from gateway.router.route cimport Route
 from gateway.session.aims cimport Aim
 from gateway.session.context cimport Context, Terms
+from gateway.session.gate cimport Gate
 from gateway.session.holdings cimport Holdings
 from gateway.session.inbox cimport Inbox
 from gateway.session.listens cimport Listens
@@ -35,7 +36,7 @@ cdef class ClientSession(Waiter):
     cdef public object _draining
     cdef public bint _fatal_seen
     cdef public bint _first_unit
-    cdef public object _gate
+    cdef public Gate _gate
     cdef public Inbox _inbox
     cdef public bint _in_line
     cdef public Timing _timing
@@ -106,6 +107,7 @@ cdef class ClientSession(Waiter):
     cpdef turn_came(self, ServerConnection server)
     @cython.locals(server=ServerConnection, outbound=Outbound, inbox=Inbox)
     cpdef _relay(self)
+    cdef bytes _hold_back(self, Gate gate)
     cpdef forward(self, bytes data)
     @cython.locals(server=ServerConnection, outbound=Outbound, pool=Pool, holdings=Holdings)
     cpdef server_ready(self, int status)

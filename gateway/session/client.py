@@ -784,7 +784,7 @@ class ClientSession(Waiter):
         copying = owed.reads_copy()
         if copying and owed.copies_by_execute():
             gate.closed = False
-        passing = gate.walk(data, self._outbound.skip, copying=copying, skipping=owed.skipping)
+        passing = gate.walk(data, self._outbound.skip, copying, owed.skipping)
         self._inbox.data = data[:passing]
         return data[passing:]
 

@@ -13,7 +13,7 @@ from gateway.session.demands cimport Demands
 from gateway.session.holdings cimport Holdings
 from gateway.session.unit cimport Ask, Unit
 
-cdef object _INDUSTRY
+cdef object _INDUSTRY, _NO_EFFECTS, _SELECT
 
 @cython.final
 cdef class Peek:
@@ -69,7 +69,7 @@ cdef class Roaming:
     @cython.locals(ask=Ask, here=Said, said=Said, found=Said)
     cpdef Said _said(self, list asks)
     cdef _follow_settings(self)
-    @cython.locals(statement=StatementFacts)
+    @cython.locals(statement=StatementFacts, only_reads=bint)
     cpdef _note(self, Ask ask)
     cdef bint _harmless(self, StatementFacts statement) except -1
 

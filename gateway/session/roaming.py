@@ -44,6 +44,8 @@ from gateway.settings.model import KeyMismatch
 _log = logging.getLogger(__name__)
 
 _INDUSTRY: Final = Place.INDUSTRY
+_SELECT: Final = Verb.SELECT
+_NO_EFFECTS: Final = Effect.NONE
 _BEGUN_MAX = 200
 """Statements that are kept to be run when a transaction finds its place."""
 
@@ -540,7 +542,8 @@ class Roaming:
             self.soft = False
             return
         for statement in ask.facts.statements:
-            again = repeated(ask, statement)
+            only_reads = statement.verb is _SELECT and statement.effects is _NO_EFFECTS
+            again = None if only_reads else repeated(ask, statement)
             if again is not None:
                 self._keep(ask, *again)
             elif statement.effects or not (self._matches_nothing or self._harmless(statement)):

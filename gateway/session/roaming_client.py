@@ -334,7 +334,8 @@ class RoamingSession(ScatteringSession):
     def server_ready(self, status: int) -> None:
         self._check_gate.closed = False
         if status == _IDLE_STATUS and not self._outbound.skip:
-            self._stop_seeking()
+            if self._task is not None or self._give_up is not None:
+                self._stop_seeking()
             self._input_held = False
             self._roaming.end()
         ScatteringSession.server_ready(self, status)

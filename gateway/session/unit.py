@@ -6,7 +6,6 @@ Reads whole messages at the front of the input and changes nothing. No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.pool.prepared import Statement
@@ -31,27 +30,33 @@ _ENDS_READY = b"QFS"
 """A ReadyForQuery is the answer."""
 
 
-@dataclass
 class Ask:
     """One text that is run, or only parsed (``pending``) and run later."""
 
-    facts: Facts
-    text: bytes
-    values: Parameters | None = None
-    pending: bool = False
+    __slots__ = ("facts", "pending", "text", "values")
+
+    def __init__(
+        self, facts: Facts, text: bytes, values: Parameters | None = None, pending: bool = False
+    ) -> None:
+        self.facts = facts
+        self.text = text
+        self.values = values
+        self.pending = pending
 
 
-@dataclass
 class Unit:
     """Messages up to one that makes the server answer."""
 
-    asks: list[Ask] = field(default_factory=list)
-    size: int = 0
-    """Bytes of its messages; all that there is of it when it has no end yet."""
-    end: int = 0
-    """The tag of its last message; 0 when that isn't here."""
-    ends_ready: bool = False
-    """Whether a ReadyForQuery will follow."""
+    __slots__ = ("asks", "end", "ends_ready", "size")
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+        self.size = 0
+        """Bytes of its messages; all that there is of it when it has no end yet."""
+        self.end = 0
+        """The tag of its last message; 0 when that isn't here."""
+        self.ends_ready = False
+        """Whether a ReadyForQuery will follow."""
 
 
 class Reader:
