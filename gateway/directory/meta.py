@@ -98,6 +98,7 @@ class MetaDatabase:
         self._timeout_s = settings.lookup_timeout_ms / 1000
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._backoff = Backoff(0.05, 1.0)
+        self._lost_at: float | None = None
         self._retry_at = 0.0
         self._failing: set[str] = set()
         self._renew = False
@@ -233,7 +234,8 @@ class MetaDatabase:
 
     async def _asked(self, what: str, ask: Callable[[PooledConnection], Awaitable[T]]) -> T:
         """What ``ask`` gives. Raises DirectoryUnavailable, NotProvisioned."""
-        if self._clock() < self._retry_at:
+        asked_at = self._clock()
+        if asked_at < self._retry_at:
             raise _unavailable()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -245,11 +247,23 @@ class MetaDatabase:
             raise
         except Exception as error:  # whatever the driver meets, to us it is an answer we don't have
             if isinstance(error, _OUTAGE):
-                self._retry_at = self._clock() + self._backoff.next_s()
+                self._lost(asked_at)
             raise self._failed(what, error) from error
         self._backoff.reset()
+        self._lost_at = None
         self._retry_at = 0.0
         return answer
+
+    def _lost(self, asked_at: float) -> None:
+        """Ask nothing for a while when this look-up was begun after the last loss, and lost too.
+
+        One loss alone says little: a process that was stopped for seconds finds all that it had
+        asked out of time at once, and the meta database as well as ever.
+        """
+        now = self._clock()
+        if self._lost_at is not None and asked_at >= self._lost_at:
+            self._retry_at = now + self._backoff.next_s()
+        self._lost_at = now
 
     async def _on_a_connection(self, ask: Callable[[PooledConnection], Awaitable[T]]) -> T:
         """What ``ask`` gives; it asks again on another connection when this one was dead.
