@@ -474,6 +474,11 @@ async def test_a_look_up_ends_in_time_when_the_network_goes_silent(meta: Dsn) ->
             assert time.monotonic() - began < 0.2, "asked again without a pause"
 
 
+def stand_still(seconds: float) -> None:
+    """Stop the whole process, not one task of it alone."""
+    time.sleep(seconds)
+
+
 async def test_who_asks_after_a_standstill_is_answered(meta: Dsn) -> None:
     # A process that was stopped finds all it had asked out of time; the next one must not suffer.
     slow = options().login_query.replace("WHERE", "CROSS JOIN pg_sleep(0.1) WHERE")
@@ -481,7 +486,7 @@ async def test_who_asks_after_a_standstill_is_answered(meta: Dsn) -> None:
         await eventually(lambda: directory.connected)
         asked = [asyncio.create_task(directory.login(name)) for name in ("bob", "eve", "root")]
         await asyncio.sleep(0.05)
-        time.sleep(1)  # the whole process, not this task alone
+        stand_still(1)
         await asyncio.wait(asked)
         assert any(isinstance(task.exception(), DirectoryUnavailable) for task in asked)
         assert await directory.login("ann") is not None
