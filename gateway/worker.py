@@ -468,6 +468,7 @@ class Worker:
                 self.context.health.tripped = self.context.pools.tripped()
                 self._follow_primaries()
                 self.context.holds.tick()
+                self.context.unread.tick()
                 operations.upkeep(self.context)
                 self.context.health.marks.renew(self.context.clock())
             except Exception:

@@ -27,6 +27,7 @@ from gateway.errors import (
 )
 from gateway.net.ends import wire_of
 from gateway.net.handing import detach, movable
+from gateway.net.presence import has_left
 from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool, Waiter
 from gateway.pool.server import IDLE, Answer, ServerConnection
@@ -450,6 +451,8 @@ class ClientSession(Waiter):
         """Stop reading the client while its bytes have nowhere to go."""
         waiting = self.phase is _SEEKING or self._input_held or self._outbound.waiting
         full = self._server_full or (waiting and len(self._inbox.data) > _UNIT_MAX_BYTES)
+        if full and self.phase is _SEEKING:
+            self._context.unread.add(self)
         if full == self._read_paused or self.phase is _CLOSED:
             return
         self._read_paused = full
@@ -457,6 +460,14 @@ class ClientSession(Waiter):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    def waits_unread(self) -> bool:
+        """Whether the client waits for a server and is not read; one that has left is let go."""
+        waits = self._read_paused and self.phase is _SEEKING
+        if waits and has_left(self._transport):
+            self._close()
+            return False
+        return waits
 
     # --- idle ---
 

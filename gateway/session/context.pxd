@@ -50,6 +50,7 @@ cdef class Context:
     cdef public Counters counters
     cdef public object budgets
     cdef public object carrier
+    cdef public object unread
     cdef public Terms terms
     cdef public Aims aims
     cdef public KnownRoutes routes

@@ -24,6 +24,7 @@ from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
 from gateway.session.registry import Registry
 from gateway.session.two_phase import TwoPhase
+from gateway.session.unread import Unread
 from gateway.settings.model import PoolMode, Settings
 
 
@@ -87,6 +88,7 @@ class Context:
     budgets: Budgets = field(default_factory=lambda: Budgets(monotonic))
     carrier: Carrier = field(default_factory=LoopCarrier)
     """Makes the transports of plain connections."""
+    unread: Unread = field(default_factory=Unread)
     terms: Terms = field(init=False)
     aims: Aims = field(init=False)
     routes: KnownRoutes = field(init=False)

@@ -8,6 +8,8 @@ from tests.differential.script import (
     COPY_DONE,
     FLUSH,
     SYNC,
+    How,
+    Leave,
     Script,
     Step,
     bind,
@@ -106,6 +108,17 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say("BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO item VALUES (7, 'seven')")),
         (A, say("COMMIT")),
     ),
+    **{
+        f"leaves while it waits, which {how}": (
+            (A, say("BEGIN")),
+            (B, say("BEGIN")),
+            (C, say(f"SELECT length('{'y' * 300_000}')")),
+            (C, Leave(how)),
+            (A, say("COMMIT")),
+            (B, say("COMMIT")),
+        )
+        for how in How
+    },
     "LOAD in a transaction": (
         (A, say("SELECT 1")),
         (A, say("BEGIN")),

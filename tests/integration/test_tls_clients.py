@@ -160,6 +160,27 @@ async def test_results_larger_than_any_buffer(house: House) -> None:
     await rest(house.worker)
 
 
+async def test_who_leaves_the_queue_unread_is_let_go(
+    provisioned: Provisioned, files: dict[str, str]
+) -> None:
+    """It has sent so much that the gateway reads no more of it until a server is free."""
+    settings = changed(with_tls(provisioned.settings, files), pool={"max": 1})
+    async with running(settings) as worker:
+        where = place(worker, provisioned.owner_on("law"))
+        holder = await Wire.logged_in(where)
+        await holder.query("BEGIN")
+        waiting = await Wire.connect(where.host, where.port)
+        await waiting.start_tls(ssl.create_default_context(cafile=files["root"]), HOST)
+        await waiting.log_in(where)
+        waiting.send(messages.query(f"SELECT length('{'y' * 300_000}')"))
+        await eventually(lambda: len(worker.context.unread) == 1)
+        waiting.rst()
+        await eventually(lambda: len(worker.context.registry) == 1)
+        await holder.query("COMMIT")
+        await holder.close()
+        await rest(worker)
+
+
 @pytest.mark.parametrize("negotiation", ["postgres", "direct"])
 async def test_tls_demanded(
     provisioned: Provisioned, house: House, files: dict[str, str], negotiation: str
