@@ -14,7 +14,7 @@ from gateway.admin.errors import CommandSyntax, ReloadFailed
 from gateway.admin.explaining import USAGE, understood
 from gateway.admin.fleet import Fleet
 from gateway.admin.habits import habit
-from gateway.admin.merge import Merge, added, concatenated, first, highest
+from gateway.admin.merge import Merge, added, concatenated, first, highest, of_the_leader
 from gateway.admin.order import Conversation, Order
 from gateway.admin.view import Row, View
 from gateway.admin.views import Views
@@ -224,8 +224,8 @@ COMMANDS = (
         "SHOW PINS",
         "why clients keep their server between transactions",
         views.PINS.columns,
-        Views.pins,
-        added(("reason",), oldest_s=highest),
+        _at_once(Views.pins),
+        added(("reason",), leader="oldest_s", oldest_s=highest, statement=of_the_leader),
     ),
     Command(
         "SHOW ROUTES",

@@ -18,10 +18,11 @@ def concatenated(columns: Sequence[str], tables: Sequence[Sequence[Row]]) -> Ite
         yield from table
 
 
-def added(keys: Sequence[str], **others: Callable[[_Texts], str | None]) -> Merge:
+def added(keys: Sequence[str], leader: str = "", **others: Callable[[_Texts], str | None]) -> Merge:
     """Rows with the same ``keys`` become one; what is neither a key nor in ``others`` is a number.
 
-    ``others`` say how the values of a column become one.
+    ``others`` say how the values of a column become one. ``leader`` is the column whose highest
+    value puts its row in front of the others.
     """
 
     def merge(columns: Sequence[str], tables: Sequence[Sequence[Row]]) -> Iterator[Row]:
@@ -32,6 +33,8 @@ def added(keys: Sequence[str], **others: Callable[[_Texts], str | None]) -> Merg
             for row in table:
                 groups.setdefault(tuple(row[place] for place in places), []).append(row)
         for rows in groups.values():
+            if leader:
+                rows.sort(key=_by(columns.index(leader)), reverse=True)
             cells = zip(rules, zip(*rows, strict=True), strict=True)
             yield tuple(rule(values) for rule, values in cells)
 
@@ -45,6 +48,15 @@ def _rules(
 ) -> list[Callable[[_Texts], str | None]]:
     known = {**dict.fromkeys(keys, first), **others}
     return [known.get(column, total) for column in columns]
+
+
+def _by(place: int) -> Callable[[Row], float]:
+    return lambda row: float(row[place] or "-inf")
+
+
+def of_the_leader(values: _Texts) -> str | None:
+    """That of the row in front."""
+    return values[0]
 
 
 def first(values: _Texts) -> str | None:

@@ -38,6 +38,7 @@ class WorkerCollector(Collector):
         """All metrics as they are now."""
         yield from self._state()
         yield from self._clients()
+        yield from self._pins()
         yield from self._holds()
         yield from self._pools()
         yield from self._health()
@@ -92,12 +93,26 @@ class WorkerCollector(Collector):
             "Bytes of their texts and parameter types, each kept once.",
             value=context.statements.kept_bytes,
         )
-        pins = CounterMetricFamily(
-            "gateway_pins", "Times a client was bound to its server, by reason.", labels=["reason"]
+
+    def _pins(self) -> Iterator[Metric]:
+        context, labels = self._views.context, ["reason"]
+        total = CounterMetricFamily(
+            "gateway_pins", "Times a client was bound to its server, by reason.", labels=labels
         )
-        for reason, count in context.counters.pins.items():
-            pins.add_metric([str(reason)], count)
-        yield pins
+        clients = GaugeMetricFamily(
+            "gateway_pinned_clients", "Clients bound to their server now.", labels=labels
+        )
+        oldest = GaugeMetricFamily(
+            "gateway_pins_oldest_seconds",
+            "For how long the one that was bound first has been.",
+            labels=labels,
+        )
+        now = context.clock()
+        for one in context.pinned.reasons():
+            total.add_metric([str(one.pin)], one.total)
+            clients.add_metric([str(one.pin)], one.clients)
+            oldest.add_metric([str(one.pin)], 0 if one.oldest is None else now - one.oldest.since)
+        yield from (total, clients, oldest)
 
     def _holds(self) -> Iterator[Metric]:
         context = self._views.context

@@ -68,6 +68,7 @@ _RULES: Mapping[str, Callable[[float, float], float]] = {
     "gateway_clients_max": max,
     "gateway_pool_servers_max": max,
     "gateway_pool_longest_wait_seconds": max,
+    "gateway_pins_oldest_seconds": max,
     "gateway_directory_listening": min,
     # Every worker looks at every database.
     "gateway_endpoint_up": max,

@@ -31,6 +31,7 @@ from gateway.router.positions import EndpointStatus
 from gateway.router.topology import Endpoint, Industry, Shard
 from gateway.session.client import ClientSession, Phase
 from gateway.session.context import Context
+from gateway.session.pinned import Held, Reason
 from gateway.session.standing import Deed, Instruction
 from gateway.settings.effective import read_rules
 
@@ -207,25 +208,17 @@ OWNERS: View[_Seen] = View(
 )
 
 
-@dataclass(slots=True)
-class _Pinned:
-    """A reason why clients keep their server."""
-
-    reason: str
-    total: int
-    clients: int = 0
-    since: float | None = None
-
-    def add(self, since: float) -> None:
-        self.clients += 1
-        self.since = since if self.since is None else min(self.since, since)
+def _of_oldest(cell: Callable[[Held, float], Cell]) -> Callable[[Reason, float], Cell]:
+    """A column that is empty when no client is pinned now."""
+    return lambda one, now: None if one.oldest is None else cell(one.oldest, now)
 
 
-PINS: View[_Pinned] = View(
-    reason=lambda one, now: one.reason,
+PINS: View[Reason] = View(
+    reason=lambda one, now: str(one.pin),
     clients=lambda one, now: one.clients,
-    oldest_s=lambda one, now: None if one.since is None else now - one.since,
+    oldest_s=_of_oldest(lambda held, now: now - held.since),
     total=lambda one, now: one.total,
+    statement=_of_oldest(lambda held, now: held.statement or None),
 )
 
 
@@ -417,14 +410,9 @@ class Views:
                 seen.setdefault(owner, _Seen(owner)).add(client)
         return OWNERS.rows(seen.values(), self.context.clock())
 
-    async def pins(self) -> Iterator[Row]:
-        """Why clients kept their server: how many do now, since when, and how often in all."""
-        total = self.context.counters.pins
-        found = {reason: _Pinned(str(reason), count) for reason, count in total.items()}
-        async for client in self._sessions():
-            for pin, since in client.pins.items():
-                found.setdefault(pin, _Pinned(str(pin), 0)).add(since)
-        return PINS.rows(found.values(), self.context.clock())
+    def pins(self) -> Iterator[Row]:
+        """Why clients kept their server: how many do now, since when, how often, by what."""
+        return PINS.rows(list(self.context.pinned.reasons()), self.context.clock())
 
     def routes(self) -> Iterator[Row]:
         """Every endpoint of the topology, by industry and shard."""

@@ -180,8 +180,8 @@ class Scanned:
         return product
 
 
-_CONSTANTS: Final = (b"\x84", b"\x85", b"\x86", b"\x87", b"\x88", b"\x8a")
-_PLACEHOLDERS: Final = dict.fromkeys(COMMENTS, b" ") | {kind: b"\0" + kind for kind in _CONSTANTS}
+CONSTANTS: Final = (b"\x84", b"\x85", b"\x86", b"\x87", b"\x88", b"\x8a")
+_PLACEHOLDERS: Final = dict.fromkeys(COMMENTS, b" ") | {kind: b"\0" + kind for kind in CONSTANTS}
 
 
 _MULTI_ASSIGN: Final = re.compile(rb"\)\s*=")

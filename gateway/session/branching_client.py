@@ -286,7 +286,7 @@ class BranchingSession(RoamingSession):
         assert self._pool is not None
         if self._pool.dsn.place not in self._context.two_phase.capable:
             before.append(server.prepare_ask(_CAPABLE, self._found_capable(server, self._pool)))
-        before += [self._outbound.heed(server, facts.facts(text)) for text in way.front]
+        before += [self._outbound.heed(server, facts.facts(text), text) for text in way.front]
         before.append(server.prepare_ask(way.front_sql, self._branch_begun(server)))
         server.write(b"".join(before))
 

@@ -53,6 +53,7 @@ from gateway.session.holdings import Holdings
 from gateway.session.inbox import UNIT_MAX_BYTES, Inbox, Need
 from gateway.session.listens import Listens
 from gateway.session.outbound import NewProcessNeeded, Outbound
+from gateway.session.pinned import Held
 from gateway.session.reported import Reported
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
@@ -182,7 +183,7 @@ class ClientSession(Waiter):
             guest.startup_settings,
             context.facts,
             context.clock,
-            context.counters.pins,
+            context.pinned,
             reads_sequences=login.name in context.sequence_readers,
         )
         self.listens = Listens(transport.write, self._is_between, self.end, self.parameters)
@@ -249,8 +250,8 @@ class ClientSession(Waiter):
             self._outbound.guard = Guard(context, self.holdings, login.name, login.owner, known)
 
     @property
-    def pins(self) -> dict[Pin, float]:
-        """Why the client keeps its server, and since when on the clock."""
+    def pins(self) -> dict[Pin, Held]:
+        """Why the client keeps its server."""
         return self.holdings.pins
 
     # --- life ---
@@ -299,6 +300,7 @@ class ClientSession(Waiter):
         if self.phase is Phase.CLOSED:
             return
         self._leave_server()
+        self.holdings.end()
         self.listens.end()
         self.phase = Phase.CLOSED
         if self._idle_timer is not None:
@@ -802,9 +804,9 @@ class ClientSession(Waiter):
     def _stopped(self, server: ServerConnection, stop: Stop) -> None:
         """A statement stands at the front of the inbox that the gate does not let pass."""
 
-    def _note(self, facts: Facts) -> None:
+    def _note(self, facts: Facts, text: bytes) -> None:
         """A statement with effects, or a prepared one, is being run."""
-        self.holdings.note(facts)
+        self.holdings.note(facts, text)
         if facts.effects & Effect.LISTEN and self.server is not None:
             self.server.holds_ready = True
         if facts.effects & Effect.UNLISTEN:
@@ -892,7 +894,7 @@ class ClientSession(Waiter):
         self.phase = Phase.IDLE
         self._server_full = False
         self._outbound.sync_due = self._outbound.sent = False
-        self.holdings.effects = Effect(0)
+        self.holdings.settle()
         self._pool.abandon(server, mid_message=False, sync_due=sync_due)
 
     def server_forgot_prepared(self) -> None:

@@ -54,3 +54,4 @@ cdef class Context:
     cdef public Terms terms
     cdef public Aims aims
     cdef public KnownRoutes routes
+    cdef public object pinned

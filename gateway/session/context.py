@@ -22,6 +22,7 @@ from gateway.session.holds import Holds
 from gateway.session.known_routes import KnownRoutes
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
+from gateway.session.pinned import Pinned
 from gateway.session.registry import Registry
 from gateway.session.two_phase import TwoPhase
 from gateway.session.unread import Unread
@@ -92,11 +93,13 @@ class Context:
     terms: Terms = field(init=False)
     aims: Aims = field(init=False)
     routes: KnownRoutes = field(init=False)
+    pinned: Pinned = field(init=False)
 
     def __post_init__(self) -> None:
         self.aims = Aims(self.pools, self.budgets)
         self.routes = KnownRoutes(self.directory)
         self.terms = Terms(self.settings)
+        self.pinned = Pinned(self.counters.pins)
 
     def follow(self, settings: Settings, snapshot: Snapshot) -> None:
         """The settings have changed."""

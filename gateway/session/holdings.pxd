@@ -6,8 +6,9 @@ cimport cython
 cdef class Holdings:
     cdef dict __dict__  # for what is not declared here
     cdef public object _clock
-    cdef public object _counts
     cdef public object _facts
+    cdef public object _pinned
+    cdef public tuple _said
     cdef public object _touched
     cdef public object effects
     cdef public double idle_limit_s

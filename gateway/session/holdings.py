@@ -7,10 +7,14 @@ server is asked (docs/decisions/0001-ask-the-server.md), and what it says is tak
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.router.facts import Const, Effect, Facts, FactsCache, StatementFacts, Verb
+from gateway.router.gist import READ_MAX_BYTES, gist
+from gateway.session.pinned import Held, Pinned
 from gateway.session.state import (
     LASTING,
     Found,
@@ -52,6 +56,22 @@ _PINS = {
     Effect.RANDOM_SEED: Pin.RANDOM_SEED,
 }
 """State the server can't be asked for."""
+
+_CAUSES = {
+    Pin.TEMPORARY: Effect.TEMP,
+    Pin.ADVISORY_LOCK: Effect.ADVISORY_LOCK,
+    Pin.HELD_CURSOR: Effect.HOLD_CURSOR,
+    Pin.SQL_PREPARED: Effect.SQL_PREPARE,
+    Pin.LISTEN: Effect.LISTEN,
+    Pin.LOADED: Effect.LOAD,
+    Pin.SEQUENCE: Effect.SEQUENCE_READ,
+    Pin.RANDOM_SEED: Effect.RANDOM_SEED,
+}
+"""What a statement must have done to be shown as the one that pinned."""
+
+_MAY_PIN = reduce(or_, _CAUSES.values()) | Effect.UNKNOWN
+_SAID_MAX = 16
+"""So many statements of a transaction are remembered as what may have pinned."""
 
 _OF_THE_PROCESS = Effect.LOAD | Effect.SESSION_COUNT
 
@@ -121,14 +141,15 @@ _SQL_PREPARED_MAX = 100
 class Holdings:
     """Settings and pins of one session.
 
-    ``counts`` is where new pins are counted by reason. ``reads_sequences``: this client may ask
+    ``pinned`` is told of pins that come and go. ``reads_sequences``: this client may ask
     for currval later, so it keeps its server after a write.
     """
 
     __slots__ = (
         "_clock",
-        "_counts",
         "_facts",
+        "_pinned",
+        "_said",
         "_touched",
         "effects",
         "idle_limit_s",
@@ -147,7 +168,7 @@ class Holdings:
         startup: Settings,
         facts: FactsCache,
         clock: Clock,
-        counts: dict[str, int],
+        pinned: Pinned,
         *,
         reads_sequences: bool,
     ) -> None:
@@ -156,8 +177,8 @@ class Holdings:
         self.scope = scope_of(startup)
         self.idle_limit_s = idle_limit_s(startup)
         """After which an idle client is ended, by its own setting; 0: never."""
-        self.pins: dict[Pin, float] = {}
-        """Why the client keeps its server, and since when on the clock."""
+        self.pins: dict[Pin, Held] = {}
+        """Why the client keeps its server."""
         self.schema_changed = False
         """The running transaction may change tables."""
         self.unseen = False
@@ -171,7 +192,9 @@ class Holdings:
         self._facts = facts
         self._touched = NOTHING
         self._clock = clock
-        self._counts = counts
+        self._pinned = pinned
+        self._said: tuple[tuple[Facts, bytes], ...] = ()
+        """What of the running transaction may pin, in order."""
         self.reads_sequences = reads_sequences
 
     @property
@@ -197,20 +220,47 @@ class Holdings:
         self._touched = frozenset(packed["touched"])
         self.reads_sequences = packed["sequences"]
 
-    def note(self, facts: Facts) -> None:
-        """A statement with these facts is being run."""
+    def note(self, facts: Facts, text: bytes) -> None:
+        """A statement with these facts is being run; ``text`` may be empty, or end with NUL."""
         self.effects |= facts.effects
-        if self.reads_sequences and may_draw(facts):
-            self.pin(Pin.SEQUENCE)
+        if facts.effects & _MAY_PIN and len(self._said) < _SAID_MAX:
+            # A long one is not kept: nothing of it is shown but its verb.
+            self._said += ((facts, text if len(text) <= READ_MAX_BYTES else b""),)
+        if self.reads_sequences and Pin.SEQUENCE not in self.pins and may_draw(facts):
+            self.pin(Pin.SEQUENCE, gist(facts, text))
         if facts.effects & Effect.SETTING:
             for statement in facts.statements:
                 self._touched = self._touched.union(statement.setting_names)
 
-    def pin(self, pin: Pin) -> None:
-        """Hold the client to its server."""
+    def pin(self, pin: Pin, statement: str = "") -> None:
+        """Hold the client to its server; ``statement`` is what did it, if that is known here."""
         if pin not in self.pins:
-            self.pins[pin] = self._clock()
-            self._counts[pin] = self._counts.get(pin, 0) + 1
+            held = Held(self._clock(), statement or self._cause(pin))
+            self.pins[pin] = held
+            self._pinned.add(pin, self, held)
+
+    def _cause(self, pin: Pin) -> str:
+        """The first statement of the transaction that may have pinned so, as it may be shown."""
+        for wanted in (_CAUSES.get(pin, Effect.NONE), Effect.UNKNOWN):
+            for facts, text in self._said:
+                if facts.effects & wanted:
+                    return gist(facts, text)
+        return ""
+
+    def unpin(self, pin: Pin) -> None:
+        """That holds it no longer."""
+        del self.pins[pin]
+        self._pinned.remove(pin, self)
+
+    def end(self) -> None:
+        """The client has gone."""
+        for pin in list(self.pins):
+            self.unpin(pin)
+
+    def settle(self) -> None:
+        """What was run may have done nothing more than what is known by now."""
+        self.effects = Effect(0)
+        self._said = ()
 
     def transaction_ended(self) -> bool:
         """Pin for what the server can't tell; whether it is to be asked for the rest."""
@@ -224,7 +274,7 @@ class Holdings:
                 self.pin(pin)
         if effects & (_ASK_WHILE_PINNED if self.pins else _ASK) and not self.whole_session:
             return True
-        self.effects = Effect(0)
+        self.settle()
         return False
 
     @property
@@ -243,7 +293,7 @@ class Holdings:
         ran.
         """
         self.unseen = self.unseen or bool(self.effects & Effect.UNKNOWN)
-        effects, self.effects = self.effects, Effect(0)
+        effects = self.effects
         settings = merged(self.startup, found.settings)
         settings_changed, self.settings = settings != self.settings, settings
         self.scope = scope_of(settings)
@@ -259,9 +309,10 @@ class Holdings:
             pins |= {Pin.SQL_PREPARED}
         for held in list(self.pins):
             if held not in LASTING and held not in pins:
-                del self.pins[held]
+                self.unpin(held)
         for pin in pins:
             self.pin(pin)
+        self.settle()
 
     def _take_prepared(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """What our statements have prepared and deallocated on a server."""
@@ -294,8 +345,8 @@ class Holdings:
 
     def no_answer(self) -> None:
         """The server could not say what it holds."""
-        self.effects = Effect(0)
         self.pin(Pin.UNKNOWN)
+        self.settle()
 
 
 def taints(facts: Facts) -> bool:

@@ -85,4 +85,4 @@ cdef class Outbound(Heeder):
     cpdef bytes _sync(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef _facts_of(self, ServerConnection server, bytes text)
     @cython.locals(stamp=bytes, before=bytes, quiet=cython.bint)
-    cdef bytes _heeded(self, ServerConnection server, _Facts facts)
+    cdef bytes _heeded(self, ServerConnection server, _Facts facts, bytes text)

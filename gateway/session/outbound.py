@@ -76,8 +76,9 @@ class NewProcessNeeded(Exception):
 class Outbound(Heeder):
     """The client's half of one link after the other.
 
-    ``on_facts`` hears the facts of every statement with effects. ``on_foreign_sequences`` is told
-    when the client asked for a sequence's value that this server drew for somebody else.
+    ``on_facts`` hears the facts of every statement with effects, and its text.
+    ``on_foreign_sequences`` is told when the client asked for a sequence's value that this server
+    drew for somebody else.
     ``on_answer`` is told when what `waiting` waits for has come.
     """
 
@@ -112,7 +113,7 @@ class Outbound(Heeder):
         facts: FactsCache,
         holdings: Holdings,
         listens: Listens,
-        on_facts: Callable[[Facts], None],
+        on_facts: Callable[[Facts, bytes], None],
         on_foreign_sequences: Callable[[], None],
         on_answer: Callable[[], None],
     ) -> None:
@@ -299,7 +300,7 @@ class Outbound(Heeder):
                 server.replies.expect(self.translator.query(server))
                 return messages.query(raise_sql(error))
         if facts.effects is _NO_EFFECT:
-            before = self._heeded(server, facts)
+            before = self._heeded(server, facts, text)
             if holds(text, _LISTS_PREPARED):
                 before += self.translator.close_others(server)
             server.replies.expect(self.translator.query(server))
@@ -314,7 +315,7 @@ class Outbound(Heeder):
             self.translator.settled(server, facts)
         if server.replies.head is not None and self._restores(facts):
             raise InDoubt
-        before = self._heeded(server, facts)
+        before = self._heeded(server, facts, text)
         if LISTS_PREPARED in text:
             before += self.translator.close_others(server)
         if self._restore and not server.replies.skipping and _may_reset(server, facts):
@@ -347,11 +348,11 @@ class Outbound(Heeder):
             return UNKNOWN_FACTS
         return self._facts.facts(text)
 
-    def heed(self, server: ServerConnection, facts: Facts) -> bytes:
+    def heed(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
         """A statement with these facts comes next: what must be sent before it, booked."""
-        return self._heeded(server, facts)
+        return self._heeded(server, facts, text)
 
-    def _heeded(self, server: ServerConnection, facts: Facts) -> bytes:
+    def _heeded(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
         stamp = before = b""
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
@@ -363,7 +364,7 @@ class Outbound(Heeder):
         if not quiet or self._holdings.reads_sequences:
             if self.renewable and needs_new_process(facts) and self._nothing_sent(server):
                 raise NewProcessNeeded
-            self._on_facts(facts)
+            self._on_facts(facts, text)
             if facts.effects & Effect.COPY_IN or not facts.known or _forgets_prepared(facts):
                 self._await_executes = True
             if facts.effects & _SEQUENCES:
@@ -424,7 +425,7 @@ class Outbound(Heeder):
     def _parse_unseen(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Too long to keep: it stays on this server, and so does the client."""
         name, _ = messages.read_cstring(message, _HEADER_BYTES)
-        before = self._heeded(server, UNKNOWN_FACTS)
+        before = self._heeded(server, UNKNOWN_FACTS, b"")
         self._holdings.effects |= Effect.UNKNOWN
         self._holdings.pin(Pin.PREPARED)
         self.translator.parse_unseen(server, name)

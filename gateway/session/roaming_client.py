@@ -186,7 +186,7 @@ class RoamingSession(ScatteringSession):
         roaming.local = False
         facts = self._context.facts
         before = [outbound.preamble]
-        before += [outbound.heed(server, facts.facts(text)) for text in roaming.front]
+        before += [outbound.heed(server, facts.facts(text), text) for text in roaming.front]
         before.append(server.prepare_ask(roaming.front_sql, self._begun(server)))
         if roaming.front_sets:
             self._input_held = True

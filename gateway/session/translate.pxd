@@ -14,7 +14,7 @@ cdef bytes _UNKNOWN_NAME
 cdef Expected _ALONE, _BOUND, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
 
 cdef class Heeder:
-    cpdef bytes heed(self, ServerConnection server, _Facts facts)
+    cpdef bytes heed(self, ServerConnection server, _Facts facts, bytes text)
 
 @cython.final
 cdef class Translator:

@@ -51,8 +51,8 @@ class Heeder:
 
     __slots__ = ()
 
-    def heed(self, server: ServerConnection, facts: Facts) -> bytes:
-        """What must be sent before, booked."""
+    def heed(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
+        """What must be sent before, booked. ``text`` may be empty, or go on behind a NUL."""
         return b""
 
 
@@ -184,7 +184,7 @@ class Translator:
 
     def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
         """A statement is parsed, bound or described: what must be sent before, booked."""
-        before = self._heeder.heed(server, statement.facts)
+        before = self._heeder.heed(server, statement.facts, statement.body)
         return before + self.close_others(server) if statement.lists_prepared else before
 
     # --- the client's messages ---
@@ -371,7 +371,7 @@ class Translator:
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
-            before = self._heeder.heed(server, _by_sql(name, Effect.SQL_DEALLOCATE))
+            before = self._heeder.heed(server, _by_sql(name, Effect.SQL_DEALLOCATE), b"")
             server.replies.expect(replies.CLIENT_CLOSE)
             return before + message if before else None
         self._binds.pop(name, None)
@@ -490,7 +490,7 @@ class Translator:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
         if name.startswith(NAME_PREFIX):
             return b"", _UNKNOWN_NAME
-        return self._heeder.heed(server, _by_sql(name, Effect.SQL_EXECUTE)), name
+        return self._heeder.heed(server, _by_sql(name, Effect.SQL_EXECUTE), b""), name
 
     def _bind_of(self, name: bytes, real: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""

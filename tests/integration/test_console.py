@@ -198,7 +198,7 @@ async def test_it_shows_clients_servers_owners_and_pools_at_work(gateway: Gatewa
 async def test_it_shows_why_a_client_is_pinned(gateway: Gateway) -> None:
     owner = gateway.provisioned.owner_on("law")
     async with connected(gateway.dsn(owner.user, owner.database)) as client:
-        await client.execute("CREATE TEMP TABLE t (a int)")
+        await client.execute("CREATE TEMP TABLE t (a text DEFAULT 'secret') -- /* all mine */")
         async with asyncio.timeout(5):
             while True:  # the gateway asks the server what the session holds after it has answered
                 clients = await show(gateway, "SHOW CLIENTS")
@@ -206,8 +206,9 @@ async def test_it_shows_why_a_client_is_pinned(gateway: Gateway) -> None:
                 if row["state"] == "pinned":
                     break
         assert row["pins"] == "temporary object"
-        pins = {row["reason"]: row["clients"] for row in await show(gateway, "SHOW PINS")}
-        assert pins["temporary object"] == "1"
+        pins = {row["reason"]: row for row in await show(gateway, "SHOW PINS")}
+        assert pins["temporary object"]["clients"] == "1"
+        assert pins["temporary object"]["statement"] == "CREATE TEMP TABLE t (a text DEFAULT ?)"
 
 
 async def test_no_password_is_ever_shown(gateway: Gateway) -> None:

@@ -12,6 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from gateway.admin.metrics import WorkerCollector
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.session.client import ClientSession
@@ -128,6 +129,47 @@ async def test_temporary_table_pins_until_it_is_dropped(small: Gateway) -> None:
         assert await value(one, "SELECT count(*) FROM mine") == 1
         await one.execute("DROP TABLE mine")
         await at_rest(small)
+
+
+_PINNING = {
+    "temporary object": (
+        [
+            "SET work_mem = '5MB'",
+            "CREATE TEMP TABLE a AS SELECT 'hidden'",
+            "CREATE TEMP VIEW b AS TABLE a",
+        ],
+        "CREATE TEMP TABLE a AS SELECT ?",
+    ),
+    "advisory lock": (["SELECT 1", "SELECT pg_advisory_lock(77)"], "SELECT pg_advisory_lock(?)"),
+    "held cursor": (
+        ["DECLARE c CURSOR WITH HOLD FOR SELECT 'hidden'"],
+        "DECLARE c CURSOR WITH HOLD FOR SELECT ?",
+    ),
+    "random seed": (["SELECT setseed(0.5)"], "SELECT setseed(?)"),
+}
+
+
+@pytest.mark.parametrize("prepare", [False, True], ids=["by Query", "by Parse"])
+@pytest.mark.parametrize("reason", _PINNING)
+async def test_the_statement_that_pins_is_told_without_its_values(
+    small: Gateway, reason: str, prepare: bool
+) -> None:
+    statements, expected = _PINNING[reason]
+    async with clients(small, 1) as (one,):
+        await one.execute("BEGIN")
+        for statement in statements:
+            await one.execute(statement, prepare=prepare)
+        await one.execute("COMMIT")
+        await until(lambda: pinned(small) == [reason])
+        shown = {row[0]: row for row in small.worker.views.pins()}
+        families = {one.name: one for one in WorkerCollector(small.worker.views).collect()}
+        ages = {
+            sample.labels["reason"]: sample.value
+            for sample in families["gateway_pins_oldest_seconds"].samples
+        }
+    assert (shown[reason][1], shown[reason][4]) == ("1", expected)
+    assert 0 <= ages[reason] < 60
+    await until(lambda: all(row[1] == "0" for row in small.worker.views.pins()))
 
 
 async def test_trap_advisory_lock_and_held_cursor_pin_until_they_end(small: Gateway) -> None:

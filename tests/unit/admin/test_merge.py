@@ -7,7 +7,7 @@ from dataclasses import replace
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.admin.commands import own_rows, understand
-from gateway.admin.merge import added, concatenated, first, highest
+from gateway.admin.merge import added, concatenated, first, highest, of_the_leader
 from gateway.admin.order import Conversation
 from gateway.admin.sums import merged, plain
 from gateway.admin.view import Row
@@ -30,6 +30,30 @@ def test_rows_with_the_same_key_are_added_up() -> None:
         ("medical", "1", "5", None),
         ("hospital", "4", "5", None),
     ]
+
+
+def test_the_statement_of_the_oldest_pin_is_shown() -> None:
+    columns = ("reason", "clients", "oldest_s", "statement")
+    merge = added(("reason",), leader="oldest_s", oldest_s=highest, statement=of_the_leader)
+    workers: list[list[Row]] = [
+        [("listen", "1", "9.5", "LISTEN a"), ("advisory lock", "0", None, None)],
+        [("listen", "2", "10.0", "LISTEN b"), ("advisory lock", "1", "2.0", "SELECT lock()")],
+        [("listen", "0", None, None)],
+    ]
+    assert list(merge(columns, workers)) == [
+        ("listen", "3", "10.0", "LISTEN b"),
+        ("advisory lock", "1", "2.0", "SELECT lock()"),
+    ]
+
+
+def test_the_age_of_the_oldest_pin_is_not_a_sum() -> None:
+    def worker(age: float) -> list[dict[str, object]]:
+        family = GaugeMetricFamily("gateway_pins_oldest_seconds", "", labels=["reason"])
+        family.add_metric(["listen"], age)
+        return [plain(family)]
+
+    (family,) = merged([worker(3), worker(8)])
+    assert [sample.value for sample in family.samples] == [8]
 
 
 def test_rows_are_put_behind_one_another() -> None:

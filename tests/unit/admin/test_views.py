@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -112,7 +113,7 @@ def test_clients_show_what_they_do() -> None:
     client.server.status = ord("T")
     assert state() == "in transaction"
     client.server.status = ord("I")
-    client.pins[Pin.LISTEN] = NOW
+    client.holdings.pin(Pin.LISTEN)
     assert state() == "pinned"
     (row,) = table(shown.CLIENT_COLUMNS, views.clients())
     assert row["server_pid"] == "77"
@@ -158,15 +159,23 @@ async def test_owners_are_counted_over_their_clients() -> None:
     assert (other["owner"], other["clients"]) == ("99", "1")
 
 
-async def test_pins_are_counted_now_and_since_the_start() -> None:
+def test_pins_are_counted_now_and_since_the_start() -> None:
     context = make_context()
-    client = add_client(context, OWNER, context.snapshot.shards["law"], Asked())
-    client.pins[Pin.LISTEN] = NOW - 7
-    context.counters.pins = {Pin.LISTEN: 5, Pin.TEMPORARY: 2}
-    assert list(await make_views(context).pins()) == [
-        ("listen", "1", "7.0", "5"),
-        ("temporary object", "0", None, "2"),
+    first, second = (
+        add_client(context, OWNER, context.snapshot.shards["law"], Asked()) for _ in range(2)
+    )
+    context.clock = lambda: NOW
+    for client, ago, statement in ((first, 7, "LISTEN a"), (second, 3, "LISTEN b")):
+        client.holdings._clock = itertools.repeat(NOW - ago).__next__
+        client.holdings.pin(Pin.LISTEN, statement)
+    first.holdings.pin(Pin.TEMPORARY)
+    first.holdings.unpin(Pin.TEMPORARY)
+    assert list(make_views(context).pins()) == [
+        ("listen", "2", "7.0", "2", "LISTEN a"),
+        ("temporary object", "0", None, "1", None),
     ]
+    first.holdings.end()
+    assert next(make_views(context).pins()) == ("listen", "1", "3.0", "2", "LISTEN b")
 
 
 def test_routes_show_slots_and_replicas() -> None:
@@ -237,7 +246,7 @@ def test_a_worker_whose_directory_never_answered_is_not_ready() -> None:
 def test_totals_hold_every_counter_and_every_pin() -> None:
     context = make_context()
     context.counters.logins = 3
-    context.counters.pins = {Pin.LISTEN: 5}
+    context.counters.pins[Pin.LISTEN] = 5
     totals = set(make_views(context).totals())
     expected = {
         ("logins", "3"),

@@ -14,6 +14,7 @@ from gateway.router.facts import FactsCache
 from gateway.session.holdings import Holdings
 from gateway.session.listens import Listens
 from gateway.session.outbound import Outbound
+from gateway.session.pinned import Pinned
 from gateway.session.translate import Translator
 from tests.unit.session.conversation import RecordingTransport
 from tests.wire import bind, close_, describe, execute, parse_
@@ -26,9 +27,9 @@ PARAMETERS = {b"standard_conforming_strings": b"on", b"client_encoding": b"UTF8"
 def outbound() -> tuple[Outbound, ServerConnection]:
     """Of a client that has prepared ``read`` and ``write``, and its server."""
     facts = FactsCache(100, 1 << 20)
-    holdings = Holdings((), facts, lambda: 0.0, {}, reads_sequences=False)
+    holdings = Holdings((), facts, lambda: 0.0, Pinned({}), reads_sequences=False)
     listens = Listens(lambda data: None, lambda: True, lambda error: None, PARAMETERS)
-    one = Outbound(1, facts, holdings, listens, lambda facts: None, lambda: None, lambda: None)
+    one = Outbound(1, facts, holdings, listens, lambda *facts: None, lambda: None, lambda: None)
     one.translator = Translator(Statements(facts), 100, one)
     transport = cast(asyncio.Transport, RecordingTransport())
     server = ServerConnection(transport, 1, b"", dict(PARAMETERS), 0.0)

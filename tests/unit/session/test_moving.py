@@ -10,6 +10,7 @@ from gateway.router.facts import FactsCache
 from gateway.router.route import Asked
 from gateway.session.holdings import Holdings
 from gateway.session.inbox import Inbox, Need
+from gateway.session.pinned import Pinned
 from gateway.session.roaming import Roaming
 from gateway.session.state import Pin
 from gateway.session.translate import Heeder, Translator
@@ -32,7 +33,7 @@ def translator() -> Translator:
 
 
 def holdings() -> Holdings:
-    return Holdings((("timezone", "UTC"),), facts(), lambda: 1.0, {}, reads_sequences=False)
+    return Holdings((("timezone", "UTC"),), facts(), lambda: 1.0, Pinned({}), reads_sequences=False)
 
 
 def test_half_a_message_goes_along() -> None:
