@@ -371,7 +371,7 @@ class Translator:
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
-            before = self._heeder.heed(server, _by_sql(name, Effect.SQL_DEALLOCATE), b"")
+            before = self._heeder.heed(server, _by_sql(name, Verb.DEALLOCATE, Effect.SQL_DEALLOCATE), b"")
             server.replies.expect(replies.CLIENT_CLOSE)
             return before + message if before else None
         self._binds.pop(name, None)
@@ -490,7 +490,7 @@ class Translator:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
         if name.startswith(NAME_PREFIX):
             return b"", _UNKNOWN_NAME
-        return self._heeder.heed(server, _by_sql(name, Effect.SQL_EXECUTE), b""), name
+        return self._heeder.heed(server, _by_sql(name, Verb.EXECUTE, Effect.SQL_EXECUTE), b""), name
 
     def _bind_of(self, name: bytes, real: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""
@@ -538,10 +538,10 @@ def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], No
     return change
 
 
-def _by_sql(name: bytes, effect: Effect) -> Facts:
+def _by_sql(name: bytes, verb: Verb, effect: Effect) -> Facts:
     """The facts of a message that means a statement prepared by SQL, if there is one."""
     text = name.decode("utf-8", "surrogateescape")
-    return Facts.of((StatementFacts(Verb.EXECUTE, effect, name=text, executes=text),))
+    return Facts.of((StatementFacts(verb, effect, name=text, executes=text),))
 
 
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:

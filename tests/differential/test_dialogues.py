@@ -119,6 +119,15 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for how in How
     },
+    "a mode behind a Close of what nobody has, on a server that others drew on": (
+        (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+        (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+        (
+            A,
+            say(close("S", ""), close("S", "a"), query("BEGIN ISOLATION LEVEL SERIALIZABLE"), SYNC),
+        ),
+        (A, say("COMMIT")),
+    ),
     "LOAD in a transaction": (
         (A, say("SELECT 1")),
         (A, say("BEGIN")),
