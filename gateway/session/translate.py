@@ -371,7 +371,8 @@ class Translator:
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
-            before = self._heeder.heed(server, _by_sql(name, Verb.DEALLOCATE, Effect.SQL_DEALLOCATE), b"")
+            facts = _by_sql(name, Verb.DEALLOCATE, Effect.SQL_DEALLOCATE)
+            before = self._heeder.heed(server, facts, b"")
             server.replies.expect(replies.CLIENT_CLOSE)
             return before + message if before else None
         self._binds.pop(name, None)
