@@ -29,6 +29,19 @@ def uint32(data: bytes, pos: int) -> int:
     return number
 
 
+def sample(data: bytes) -> int:
+    """A number by a few bytes of the beginning, cheaper than a hash: for small tables."""
+    return hash(data[:42:7])
+
+
+def same(data: bytes, pos: int, other: bytes, other_pos: int, size: int) -> bool:
+    """Whether ``size`` bytes from each position on are the same; False where they aren't there."""
+    end, other_end = pos + size, other_pos + size
+    if end > len(data) or other_end > len(other):
+        return False
+    return data[pos:end] == other[other_pos:other_end]
+
+
 def replaced(
     data: bytes, parts: Sequence[tuple[int, int, bytes]], instead: Mapping[bytes, bytes]
 ) -> bytes:

@@ -38,6 +38,25 @@ cpdef unsigned int uint32(bytes data, Py_ssize_t pos) except? 0xFFFFFFFF:
     return <unsigned int>at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]
 
 
+cpdef Py_ssize_t sample(bytes data) except -1:
+    """A number by a few bytes of the beginning, cheaper than a hash: for small tables."""
+    cdef const unsigned char *text = <const unsigned char *>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t at = 0, end = min(42, PyBytes_GET_SIZE(data)), number = 0
+    while at < end:
+        number = number * 31 + text[at]
+        at += 7
+    return number
+
+
+cpdef bint same(bytes data, Py_ssize_t pos, bytes other, Py_ssize_t other_pos, Py_ssize_t size) except -1:
+    """Whether ``size`` bytes from each position on are the same; False where they aren't there."""
+    if pos < 0 or other_pos < 0 or size < 0:
+        raise ValueError("a part that is not inside")
+    if PyBytes_GET_SIZE(data) - pos < size or PyBytes_GET_SIZE(other) - other_pos < size:
+        return False
+    return memcmp(PyBytes_AS_STRING(data) + pos, PyBytes_AS_STRING(other) + other_pos, size) == 0
+
+
 cpdef bytes replaced(bytes data, list parts, dict instead):
     """``data`` with another text in place of each part: by its kind, which is its third item."""
     cdef Py_ssize_t at = 0, start, end, size = PyBytes_GET_SIZE(data)

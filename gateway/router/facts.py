@@ -2,7 +2,8 @@
 
 A text seen before is one dictionary look-up. A new text whose skeleton (constants and comments
 taken out, see ``sqlparse.Scanned``) was seen before costs a scan, which is several times cheaper
-than a parse: only the constants that name a tenant are read anew. Most such texts never come
+than a parse: only the constants that name a tenant are read anew. Where it is plain, the next one
+like it costs a comparison with it, before any look-up. Most texts of a known skeleton never come
 again: one is remembered itself when it comes a second time soon. Everything else is parsed once;
 what can't be parsed is remembered and never tried again.
 """
@@ -13,10 +14,11 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.protocol.octets import sample
 from gateway.router import sqlparse
 from gateway.router.commands import extract
 from gateway.router.keys import TenantColumns
-from gateway.router.literals import STRING
+from gateway.router.literals import STRING, Mark, follows, may_be_followed
 from gateway.router.recent import Recent
 from gateway.router.sqlparse import TEXT_BYTES_MAX, scan
 from gateway.router.statement import (
@@ -72,6 +74,9 @@ _SEEN_SLOTS: Final = 4_096
 """About how many texts of known skeletons may come in between, for one to be seen as coming again.
 """
 
+_MODELS: Final = 256
+"""Texts that others are compared with first, whatever that finds: cheaper than a look-up."""
+
 # As C integers.
 _TEXT_BYTES_MAX, _SLOTS, _PARTS, _BYTE = TEXT_BYTES_MAX, _SEEN_SLOTS, 1 << 16, 1 << 8
 
@@ -86,7 +91,7 @@ _SlotsOfRef = tuple[int, tuple[_Slot, ...]]
 class _Template:
     """The facts that all texts of one skeleton share, and where their tenant constants stand."""
 
-    __slots__ = ("_slots", "facts")
+    __slots__ = ("_slots", "facts", "shared")
 
     def __init__(self, facts: Facts, scanned: sqlparse.Scanned) -> None:
         """
@@ -104,14 +109,11 @@ class _Template:
             if refs:
                 slots.append((number, tuple(refs)))
         self._slots = tuple(slots)
-
-    @property
-    def shared(self) -> bool:
+        self.shared = not slots
         """The facts hold no constant: they are the same object for every text."""
-        return not self._slots
 
-    def fill(self, scanned: sqlparse.Scanned) -> Facts:
-        """The facts of another text with the same skeleton.
+    def fill(self, text: bytes, marks: list[Mark]) -> Facts:
+        """The facts of another text with the same skeleton, by its constants and comments.
 
         Raises:
             ValueError: one of its tenant constants can't be read without the parser.
@@ -125,7 +127,7 @@ class _Template:
                 ref = tenant[at]
                 sources = list(ref.sources)
                 for position, mark in slots:
-                    sources[position] = _read_constant(scanned, mark)
+                    sources[position] = _read_constant(text, marks[mark])
                 tenant[at] = TenantRef(
                     ref.table,
                     ref.column,
@@ -139,6 +141,37 @@ class _Template:
         return self.facts.with_statements(tuple(statements))
 
 
+class _Model:
+    """A plain text of a known skeleton: those that follow it are told without a look-up."""
+
+    __slots__ = ("_last", "_last_text", "_marks", "_template", "_text")
+
+    def __init__(self, scanned: sqlparse.Scanned, template: _Template) -> None:
+        self._text = scanned.text
+        self._marks = scanned.marks
+        self._template = template
+        self._last_text = b""
+        self._last = template.facts
+        """Of the last text that has tenant constants: who looks ahead asks twice in a row."""
+
+    def facts_of(self, text: bytes) -> Facts | None:
+        """The facts of a text that differs in its constants; None of any other."""
+        template = self._template
+        if template.shared:
+            return self._last if follows(text, self._text, self._marks, None) else None
+        if text == self._last_text:
+            return self._last
+        marks: list[Mark] = []
+        if not follows(text, self._text, self._marks, marks):
+            return None
+        try:
+            self._last = template.fill(text, marks)
+        except ValueError:
+            return None
+        self._last_text = text
+        return self._last
+
+
 def _constants(
     ref: TenantRef, marks: dict[int, int], scanned: sqlparse.Scanned
 ) -> tuple[_Slot, ...]:
@@ -146,16 +179,16 @@ def _constants(
     for position, source in enumerate(ref.sources):
         if isinstance(source, Const):
             mark = marks.get(source.at, -1)
-            if mark < 0 or _read_constant(scanned, mark) != source:
+            if mark < 0 or _read_constant(scanned.text, scanned.marks[mark]) != source:
                 raise ValueError("not a constant of one token, or not where it is said to be")
             slots.append((position, mark))
     return tuple(slots)
 
 
-def _read_constant(scanned: sqlparse.Scanned, mark: int) -> Const:
+def _read_constant(text: bytes, mark: Mark) -> Const:
     """A plain literal: ``'text'`` or decimal digits. All others are left to the parser."""
-    start, end, kind = scanned.marks[mark]
-    raw = scanned.text[start:end]
+    start, end, kind = mark
+    raw = text[start:end]
     if kind == STRING:
         if raw[:1] != b"'" or b"'" in (inside := raw[1:-1]):
             raise ValueError("a literal with quotes or escapes")
@@ -194,6 +227,7 @@ class FactsCache:
         "_harmless",
         "_last",
         "_last_text",
+        "_models",
         "_seen",
         "_unparsable",
         "hits",
@@ -215,6 +249,8 @@ class FactsCache:
         self._seen = bytearray(2 * _SEEN_SLOTS)
         """Of texts that came once, two bytes of the hash by other bits of it: small, so that it
         stays in the processor's cache. One in 65,536 is taken for another."""
+        self._models: list[_Model | None] = []
+        """One at each place, by a sample of its text."""
         self._unparsable: OrderedDict[int, None] = OrderedDict()
         self._last_text = b""
         self._last = UNKNOWN_FACTS
@@ -237,6 +273,7 @@ class FactsCache:
         self._harmless = frozenset(harmless)
         self._by_text.clear()
         self._by_skeleton.clear()
+        self._models = [None] * _MODELS
         self._last_text = b""
 
     @property
@@ -251,11 +288,16 @@ class FactsCache:
 
     def facts(self, text: bytes) -> Facts:
         """What the text is. Never raises; ``known`` is False where it can't be told."""
-        facts: Facts | None = self._by_text.get(text)
-        if facts is None:
+        model = self._models[sample(text) % _MODELS]
+        facts: Facts | None = None if model is None else model.facts_of(text)
+        if facts is not None:
+            self.skeleton_hits += 1
+            return facts
+        known: Facts | None = self._by_text.get(text)
+        if known is None:
             return self._look(text)
         self.hits += 1
-        return facts
+        return known
 
     def _look(self, text: bytes) -> Facts:
         if text and text == self._last_text:
@@ -290,10 +332,12 @@ class FactsCache:
     def _filled(self, template: _Template, scanned: sqlparse.Scanned) -> Facts | None:
         """The facts by the skeleton's; None when a constant is one for the parser."""
         try:
-            facts = template.fill(scanned)
+            facts = template.fill(scanned.text, scanned.marks)
         except ValueError:
             return None
         self.skeleton_hits += 1
+        if scanned.is_plain and may_be_followed(scanned.text, scanned.marks):
+            self._models[sample(scanned.text) % _MODELS] = _Model(scanned, template)
         return facts
 
     def _is_new(self, digest: int) -> bool:

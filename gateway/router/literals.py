@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.protocol.octets import same
+
 Mark = tuple[int, int, bytes]
 """A constant or a comment in the text: first byte, past-last byte, kind."""
 
 # The kinds, as the scanner numbers its tokens: SCONST, ICONST, FCONST.
 STRING: Final = b"\x85"
+_STRING = STRING
 _INTEGER = b"\x8a"
 _LARGE = b"\x84"
 """An integer that takes more than 32 bits is a token like 1.5."""
 
 _SURE_DIGITS = 9
 """So many always fit into 32 bits; one more may or may not, and is left to the scanner."""
+
+_MODEL_BYTES_MAX = 2_048
+_MODEL_MARKS_MAX = 32
 
 _STRANGE, _PLAIN, _WORD, _DIGIT, _QUOTE, _NAME, _DOLLAR, _COMMENT = range(8)
 _BYTES: Final = {
@@ -66,6 +72,40 @@ def constants_of(text: bytes) -> list[Mark] | None:
             return None
         at = past
     return marks
+
+
+def may_be_followed(text: bytes, marks: list[Mark]) -> bool:
+    """Whether ``follows`` may be asked about a plain text, whose constants are ``marks``."""
+    plain = all(kind in (_STRING, _INTEGER) for _, _, kind in marks)
+    return plain and len(text) <= _MODEL_BYTES_MAX and len(marks) <= _MODEL_MARKS_MAX
+
+
+def follows(text: bytes, model: bytes, marks: list[Mark], found: list[Mark] | None) -> bool:
+    """Whether a text is the model, whose constants are ``marks``, but for what these are.
+
+    If so, it is plain as well, and ``found`` gets its constants: what stands between them is the
+    same byte for byte, and each is read as `constants_of` reads it.
+    """
+    at, behind, end = 0, 0, len(text)
+    for start, past, kind in marks:
+        size = start - behind
+        if not same(text, at, model, behind, size):
+            return False
+        begin, behind = at + size, past
+        at = _past_constant(text, begin, end, kind is _STRING) if begin < end else -1
+        if at < 0:
+            return False
+        if found is not None:
+            found.append((begin, at, kind))
+    return end - at == len(model) - behind and same(text, at, model, behind, end - at)
+
+
+def _past_constant(text: bytes, at: int, end: int, is_string: bool) -> int:
+    """Where a string or else a small integer ends that begins at ``at``; -1: none does."""
+    if is_string:
+        return _past_string(text, at, end) if _KINDS[text[at]] == _QUOTE else -1
+    past = _past_number(text, at, end) if _KINDS[text[at]] == _DIGIT else -1
+    return past if past - at <= _SURE_DIGITS else -1
 
 
 def _past_word(text: bytes, at: int, end: int) -> int:

@@ -150,6 +150,11 @@ class Scanned:
         self.skeleton = replaced(text, marks, _PLACEHOLDERS) if marks else text
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it was told without PostgreSQL's scanner."""
+        return not self._answer
+
+    @property
     def constants(self) -> list[Mark]:
         return [mark for mark in self.marks if mark[2] not in COMMENTS]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.router import sqlparse
 from gateway.router.facts import UNKNOWN_FACTS, Const, Effect, Name
 from gateway.router.hints import hint
-from gateway.router.literals import constants_of
+from gateway.router.literals import Mark, constants_of, follows, may_be_followed
 from gateway.router.sqltree import names
 from tests.unit.router.corpus import CASES, Case, new_cache
 from tests.unit.router.describe import describe
@@ -374,6 +374,38 @@ def test_constants_of_plain_texts_are_those_that_the_scanner_finds(text: str) ->
     found = constants_of(text.encode())
     if found is not None:
         assert found == sqlparse._marks(sqlparse._answer_of(text.encode()))
+
+
+CONSTANTS = st.sampled_from(
+    ["0", "7", "007", "123456789", "1234567890", "''", "'a'", "'a b'", "'a''b'", "'\\'", "1.5", "x"]
+)
+BETWEEN = st.sampled_from(
+    [*"aZ_$. +-/*(,;=&\n'\"", "$1", "E", "U&", " = ", "--", "/*", "a1", '"x"', "\0", "é"]
+)
+
+
+@given(
+    st.lists(st.tuples(st.lists(BETWEEN, max_size=3).map("".join), CONSTANTS, CONSTANTS)),
+    st.lists(BETWEEN, max_size=2).map("".join),
+)
+@settings(max_examples=2_000)
+@example([("SELECT ", "'a'", "'b'"), (" ", "1", "2")], "")
+@example([("", "1", "12"), ("", "'a'", "'b'")], "")
+@example([("x = ", "'a'", "'b'")], " 'c'")
+def test_who_follows_a_model_has_its_skeleton(parts: list[tuple[str, str, str]], end: str) -> None:
+    model = ("".join(between + one for between, one, _ in parts) + end).encode()
+    text = ("".join(between + other for between, _, other in parts) + end).encode()
+    marks = constants_of(model)
+    if marks is None or not may_be_followed(model, marks):
+        return
+    found: list[Mark] = []
+    assert follows(model, model, marks, None)
+    if follows(text, model, marks, found):
+        assert found == constants_of(text)
+        assert sqlparse.scan(text).skeleton == sqlparse.scan(model).skeleton
+        assert follows(text, model, marks, None)
+    elif (others := constants_of(text)) is not None and may_be_followed(text, others):
+        assert sqlparse.scan(text).skeleton != sqlparse.scan(model).skeleton
 
 
 def test_most_texts_of_the_simple_protocol_are_plain() -> None:

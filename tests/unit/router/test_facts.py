@@ -278,13 +278,28 @@ def test_functions_that_the_settings_call_harmless() -> None:
 
 def test_a_text_of_a_known_skeleton_is_remembered_when_it_comes_again() -> None:
     cache = FactsCache(1_000, 1 << 20)
-    cache.facts(b"SELECT a FROM t WHERE id = 1")
+    text = b"SELECT a /* not plain */ FROM t WHERE id = %d"
+    cache.facts(text % 1)
     held = cache.entries
     for number in range(2, 500):
-        cache.facts(b"SELECT a FROM t WHERE id = %d" % number)
+        cache.facts(text % number)
     assert (cache.entries, cache.misses, cache.hits) == (held, 1, 0)
-    assert cache.facts(b"SELECT a FROM t WHERE id = 499").read_only
+    assert cache.facts(text % 499).read_only
     assert (cache.entries, cache.hits) == (held, 1), "twice in a row says nothing of later"
     for _ in range(3):
-        assert cache.facts(b"SELECT a FROM t WHERE id = 498").read_only
+        assert cache.facts(text % 498).read_only
     assert (cache.entries, cache.hits) == (held + 1, 3)
+
+
+def test_a_plain_text_is_told_by_the_last_one_like_it() -> None:
+    cache = FactsCache(1_000, 1 << 20)
+    text = b"SELECT a FROM t WHERE id = %d AND \"userId\" = 'u%d'"
+    first = cache.facts(text % (1, 1))
+    cache.facts(text % (2, 2))
+    held = cache.entries
+    for number in (3, 3, 12, 123_456_789, 1_234_567_890, 3):
+        told = cache.facts(text % (number, number))
+        assert [one.sources for one in told.statements[0].tenant] == [(Const(f"u{number}"),)]
+    assert (cache.entries, cache.misses) == (held, 1)
+    assert cache.facts(text % (1, 1)) == first
+    assert cache.facts(text % (1, 1) + b" OR true") != first
