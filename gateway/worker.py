@@ -34,6 +34,7 @@ from gateway.net.tls import server_context
 from gateway.pool.permits import alone
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
+from gateway.pool.seats import Seats
 from gateway.protocol.startup import CancelRequest
 from gateway.router.build import (
     build_snapshot,
@@ -52,8 +53,8 @@ from gateway.session.holds import Holds
 from gateway.session.login import Admission, Doorkeeper
 from gateway.session.parents import Parents
 from gateway.session.pauses import Pauses
+from gateway.session.rates import Rates
 from gateway.session.registry import Registry
-from gateway.session.seats import Seats
 from gateway.session.two_phase import TwoPhase
 from gateway.settings.changes import described
 from gateway.settings.dsn import Dsn, parse
@@ -93,6 +94,7 @@ class Place:
     sockets: Sequence[socket.socket]
     census: Census
     seats: Seats
+    rates: Rates
     marks: Marks
 
     def part_of(self, whole: int) -> int:
@@ -135,7 +137,9 @@ class Worker:
             clock=monotonic,
             mock_secret=_mock_secret(settings),
             health=Health(place.marks if place else Marks.private(monotonic())),
-            budgets=Budgets(monotonic, place.count, place.seats) if place else Budgets(monotonic),
+            budgets=Budgets(monotonic, place.count, place.seats, place.rates)
+            if place
+            else Budgets(monotonic),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),

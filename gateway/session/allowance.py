@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cachetools import LRUCache
-
 from gateway.clock import Clock
 from gateway.errors import RateExceeded, TooManyClients
 from gateway.pool.fairness import NOBODY, Bound, Tenant
+from gateway.pool.seats import Seats, key_of
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Route
-from gateway.session.seats import Seats
+from gateway.session.rates import Rates
 from gateway.settings.model import Limits, Settings
 
-_BUCKETS_MAX = 65_536
-"""Owners and logins whose rate is remembered; one forgotten has its whole burst again."""
+_ONE = 1 - 1e-6
+"""A token, give or take what is lost in rounding."""
 
 
 class Tally:
@@ -33,27 +32,29 @@ class Tally:
 
 
 class Bucket:
-    """A token bucket: ``rate`` statements per second, ``burst`` at once."""
+    """A token bucket of all workers: ``rate`` statements per second, ``burst`` at once."""
 
-    __slots__ = ("_at", "_tokens", "burst", "name", "rate", "tally")
+    __slots__ = ("_clock", "_key", "_rates", "burst", "name", "rate", "tally")
 
-    def __init__(self, name: str, rate: float, burst: float, now: float, tally: Tally) -> None:
+    def __init__(
+        self, name: str, rate: float, burst: float, rates: Rates, clock: Clock, tally: Tally
+    ) -> None:
         self.name = name
         self.rate = rate
         self.burst = burst
         self.tally = tally
-        self._tokens = burst
-        self._at = now
+        self._rates = rates
+        self._clock = clock
+        self._key = key_of(name)
 
-    def missing_s(self, now: float) -> float:
+    def missing_s(self) -> float:
         """How long until there is a token; 0 when there is one now."""
-        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
-        self._at = now
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self.rate
+        tokens = self.burst - self._rates.owed_s(self._key, self._clock()) * self.rate
+        return 0.0 if tokens >= _ONE else (1 - tokens) / self.rate
 
     def take(self, statements: int) -> None:
         """So many have run; more than there were tokens for are owed."""
-        self._tokens -= statements
+        self._rates.spend(self._key, statements / self.rate, self._clock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ class Allowance:
     tenant: Tenant
     buckets: tuple[Bucket, ...] = ()
 
-    def take_one(self, now: float) -> None:
+    def take_one(self) -> None:
         """A statement, or a transaction's first. Raises RateExceeded when it comes too soon."""
         for bucket in self.buckets:
-            missing_s = bucket.missing_s(now)
+            missing_s = bucket.missing_s()
             if missing_s:
                 bucket.tally.refusals += 1
                 raise RateExceeded(
@@ -96,22 +97,29 @@ class _Named:
 class Budgets:
     """The limits in force, and how much of them is used; ``parts`` workers share each bound.
 
-    Clients are counted in ``seats``, of all workers together; of all else each has a part.
+    Clients are counted in ``seats`` and statements in ``rates``, of all workers together; of
+    servers each has a part.
     """
 
-    def __init__(self, clock: Clock, parts: int = 1, seats: Seats | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        parts: int = 1,
+        seats: Seats | None = None,
+        rates: Rates | None = None,
+    ) -> None:
         self.epoch = 0
         """Changes when the limits do: allowances made before are out of date."""
         self._clock = clock
         self._parts = parts
         self._settings: Settings | None = None
-        self._buckets: LRUCache[str, Bucket] = LRUCache(_BUCKETS_MAX)
         self._seats: dict[int, tuple[str, ...]] = {}
         self._table = seats or Seats.private()
+        self._rates = rates or Rates.private()
         self._tally = Tally()
 
     def configure(self, settings: Settings) -> None:
-        """Follow the settings after a reload; rates begin anew where they have changed."""
+        """Follow the settings after a reload."""
         self._settings = settings
         self.epoch += 1
 
@@ -183,14 +191,8 @@ class Budgets:
     def _bucket(self, one: _Named) -> Bucket:
         rate = one.limits.rate
         assert rate is not None
-        burst = float(max(1, one.limits.burst or rate) / self._parts)
-        rate, burst = rate / self._parts, max(1.0, burst)
-        bucket = self._buckets.get(one.name)
-        if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
-            bucket = self._buckets[one.name] = Bucket(
-                one.name, rate, burst, self._clock(), self._tally
-            )
-        return bucket
+        burst = max(1.0, float(one.limits.burst or rate))
+        return Bucket(one.name, rate, burst, self._rates, self._clock, self._tally)
 
     @property
     def refusals(self) -> int:

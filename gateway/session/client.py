@@ -542,7 +542,7 @@ class ClientSession(Waiter):
             if target is not self._target or self._target_in is not self._context.snapshot:
                 self._aim(target)
             if self._limited:
-                self._allowance.take_one(self._context.clock())
+                self._allowance.take_one()
             assert self._pool is not None
             server = self._pool.acquire(self, self._preferred, self._tenant)
         except GatewayError as error:

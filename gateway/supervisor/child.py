@@ -29,9 +29,10 @@ from gateway.admin.sums import plain
 from gateway.errors import ConfigError
 from gateway.health.marks import Marks
 from gateway.net.listener import open_tcp
+from gateway.pool.seats import Seats
 from gateway.session.census import Census
 from gateway.session.listens_moving import Refused
-from gateway.session.seats import Seats
+from gateway.session.rates import Rates
 from gateway.session.standing import Instruction
 from gateway.settings.model import Settings
 from gateway.settings.plain import from_plain
@@ -161,6 +162,11 @@ class Seat:
         seats.empty(row)
         return seats
 
+    def _rates(self) -> Rates:
+        """Those of all workers; our own if the supervisor is one that knows of no such table."""
+        descriptor = self.descriptors.get("rates")
+        return Rates.private() if descriptor is None else Rates.shared(descriptor)
+
     def place(self, member: Member) -> Place:
         """As the worker sees it. Raises OSError."""
         return Place(
@@ -171,6 +177,7 @@ class Seat:
             sockets=self.sockets(),
             census=Census.shared(self.descriptors["census"], self.body["row"]),
             seats=self._seats(),
+            rates=self._rates(),
             marks=Marks(self.descriptors["marks"], self.body["row"]),
         )
 

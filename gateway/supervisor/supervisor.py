@@ -24,8 +24,9 @@ from gateway.errors import ConfigError
 from gateway.health.marks import new_table
 from gateway.ids import worker_of
 from gateway.net.listener import open_tcp, open_unix
+from gateway.pool.seats import Seats, new_seats
 from gateway.session.census import Census, new_census
-from gateway.session.seats import Seats, new_seats
+from gateway.session.rates import new_rates
 from gateway.session.standing import Instruction, Standing
 from gateway.settings.changes import described
 from gateway.settings.model import AUTO, WORKERS_MAX, Settings
@@ -134,6 +135,8 @@ class Supervisor:
             self._descriptors["census"] = new_census(rows)
         if "seats" not in self._descriptors:
             self._descriptors["seats"] = new_seats(rows)
+        if "rates" not in self._descriptors:
+            self._descriptors["rates"] = new_rates()
         if "marks" not in self._descriptors:
             self._descriptors["marks"] = new_table(rows, monotonic())
         if listen.unix_socket_dir and "unix" not in self._descriptors:

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.session.seats import SLOTS, Seats, new_seats
+from gateway.pool.seats import SLOTS, Seats, new_seats
 
 WORKERS = 3
 NAMES = [f'owner "{number}"' for number in range(8)]

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from gateway.errors import RateExceeded, TooManyClients
+from gateway.pool.seats import Seats, new_seats
 from gateway.router.identity import Login, LoginKind
 from gateway.router.route import Route
 from gateway.router.topology import Endpoint, Role, Shard
 from gateway.session.allowance import Bucket, Budgets, Tally
-from gateway.session.seats import Seats, new_seats
+from gateway.session.rates import Rates, new_rates
 from gateway.settings.model import Settings
 
 LAW = Shard("law", "LAW", Endpoint("law", "127.0.0.1", 5432, "law", Role.PRIMARY))
@@ -105,49 +106,79 @@ def test_a_plan_weighs_what_the_settings_say() -> None:
 
 
 def test_a_bucket_refills_and_remembers_what_is_owed() -> None:
-    bucket = Bucket("somebody", 10.0, 5.0, 0.0, Tally())
-    assert bucket.missing_s(0.0) == 0.0
+    clock = Time()
+    bucket = Bucket("somebody", 10.0, 5.0, Rates.private(), clock, Tally())
+    assert bucket.missing_s() == 0.0
     bucket.take(5)
-    assert bucket.missing_s(0.0) == pytest.approx(0.1)
-    assert bucket.missing_s(0.1) == 0.0
+    assert bucket.missing_s() == pytest.approx(0.1)
+    clock.now = 0.1
+    assert bucket.missing_s() == 0.0
     bucket.take(21)
-    assert bucket.missing_s(0.1) == pytest.approx(2.1)
-    assert bucket.missing_s(100.0) == 0.0
+    assert bucket.missing_s() == pytest.approx(2.1)
+    clock.now = 100.0
+    assert bucket.missing_s() == 0.0
     bucket.take(5)
-    assert bucket.missing_s(100.0) == pytest.approx(0.1), "no more than the burst is saved"
+    assert bucket.missing_s() == pytest.approx(0.1), "no more than the burst is saved"
 
 
 def test_all_clients_of_an_owner_share_its_rate() -> None:
     made, clock = budgets({"every_owner": {"rate": 10, "burst": 2}})
     for _ in range(2):
-        made.allowance(OWNER, to("7")).take_one(clock())
+        made.allowance(OWNER, to("7")).take_one()
     with pytest.raises(RateExceeded, match="10 per second, 2 at once") as caught:
-        made.allowance(WEB, to("7")).take_one(clock())
+        made.allowance(WEB, to("7")).take_one()
     assert caught.value.sqlstate == "53R01"
     assert made.refusals == 1
-    made.allowance(WEB, to("8")).take_one(clock())
+    made.allowance(WEB, to("8")).take_one()
     clock.now += 0.1
-    made.allowance(OWNER, to("7")).take_one(clock())
+    made.allowance(OWNER, to("7")).take_one()
 
 
 def test_a_refused_statement_takes_no_token_of_anybody() -> None:
-    made, clock = budgets(
+    made, _ = budgets(
         {"owners": {"7": {"rate": 100, "burst": 3}}, "logins": {"web": {"rate": 1, "burst": 1}}}
     )
     allowance = made.allowance(WEB, to("7"))
-    allowance.take_one(clock())
+    allowance.take_one()
     for _ in range(5):
         with pytest.raises(RateExceeded, match='login "web"'):
-            allowance.take_one(clock())
-    made.allowance(OWNER, to("7")).take_one(clock())
-    made.allowance(OWNER, to("7")).take_one(clock())
+            allowance.take_one()
+    made.allowance(OWNER, to("7")).take_one()
+    made.allowance(OWNER, to("7")).take_one()
 
 
 def test_several_workers_have_a_part_each() -> None:
     made, _ = budgets({"every_owner": {"servers": 5, "rate": 10, "clients": 3}}, parts=2)
     allowance = made.allowance(OWNER, to("7"))
     assert allowance.tenant.bounds == (('owner "7"', 2),)
-    assert (allowance.buckets[0].rate, allowance.buckets[0].burst) == (5.0, 5.0)
+    assert (allowance.buckets[0].rate, allowance.buckets[0].burst) == (10.0, 10.0)
+
+
+def test_a_rate_is_that_of_all_workers_together() -> None:
+    descriptor = new_rates()
+    clock = Time()
+    workers = []
+    for _ in range(3):
+        made = Budgets(clock, 3, rates=Rates.shared(descriptor))
+        settings = budgets({"every_owner": {"rate": 2, "burst": 4}})[0]._settings
+        assert settings is not None
+        made.configure(settings)
+        workers.append(made.allowance(OWNER, to("7")))
+    os.close(descriptor)
+    for worker in (0, 1, 2, 0):
+        workers[worker].take_one()
+    for allowance in workers:
+        with pytest.raises(RateExceeded, match="2 per second, 4 at once"):
+            allowance.take_one()
+    clock.now += 0.5
+    workers[2].take_one()
+    with pytest.raises(RateExceeded):
+        workers[0].take_one()
+    clock.now += 100
+    for _ in range(4):
+        workers[1].take_one()
+    with pytest.raises(RateExceeded):
+        workers[2].take_one()
 
 
 def test_clients_are_counted_over_all_workers() -> None:
@@ -188,10 +219,10 @@ def test_seats_are_counted_until_their_clients_leave() -> None:
 
 
 def test_a_reload_changes_the_rate_and_keeps_what_did_not_change() -> None:
-    made, clock = budgets({"every_owner": {"rate": 10, "burst": 1}})
-    made.allowance(OWNER, to("7")).take_one(clock())
+    made, _ = budgets({"every_owner": {"rate": 10, "burst": 1}})
+    made.allowance(OWNER, to("7")).take_one()
     other, _ = budgets({"every_owner": {"rate": 10, "burst": 1}})
     assert other._settings is not None
     made.configure(other._settings)
     with pytest.raises(RateExceeded):
-        made.allowance(OWNER, to("7")).take_one(clock())
+        made.allowance(OWNER, to("7")).take_one()

@@ -55,7 +55,7 @@ class Seats:
 
     def take(self, name: str) -> int:
         """One more here; how many all workers have with it."""
-        key = _key_of(name)
+        key = key_of(name)
         at = self._find(self._row, key)
         if at < 0:
             at = self._free(key)
@@ -65,14 +65,14 @@ class Seats:
 
     def give(self, name: str) -> None:
         """One less here."""
-        key = _key_of(name)
+        key = key_of(name)
         at = self._find(self._row, key)
         if at >= 0 and self._cells[at + 1]:
             self._cells[at + 1] -= 1
 
     def total(self, name: str) -> int:
         """How many all workers have."""
-        key = _key_of(name)
+        key = key_of(name)
         found = (self._find(row, key) for row in self._rows)
         return sum(self._cells[at + 1] for at in found if at >= 0)
 
@@ -99,6 +99,7 @@ class Seats:
             yield begin + 2 * ((key + step) % SLOTS)
 
 
-def _key_of(name: str) -> int:
+def key_of(name: str) -> int:
+    """What stands for a name in shared memory, never 0."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=_WORD_BYTES)
     return int.from_bytes(digest.digest()) or 1
