@@ -28,13 +28,13 @@ from gateway.errors import NotPermitted, ShuttingDown
 from gateway.health.marks import Marks
 from gateway.health.prober import Prober
 from gateway.health.state import Health, everybody_of
-from gateway.net.carrier import carrier_for
+from gateway.net.carrier import Carrier, carrier_for
 from gateway.net.listener import Arrival, Listener, Tls, open_tcp, open_unix
 from gateway.net.tls import server_context
 from gateway.pool.permits import alone
 from gateway.pool.pools import Pools
 from gateway.pool.prepared import Statements
-from gateway.pool.seats import Seats
+from gateway.pool.seats import Seats, SharedBound
 from gateway.protocol.startup import CancelRequest
 from gateway.router.build import (
     build_snapshot,
@@ -130,16 +130,14 @@ class Worker:
             directory=Directory(
                 parse(settings.meta.primary.get_secret_value()), settings.directory
             ),
-            pools=Pools(monotonic, place.fleet.purse if place else alone, carrier),
+            pools=_pools(place, carrier),
             facts=facts,
             statements=Statements(facts),
             registry=Registry(place.number, place.census) if place else Registry(),
             clock=monotonic,
             mock_secret=_mock_secret(settings),
             health=Health(place.marks if place else Marks.private(monotonic())),
-            budgets=Budgets(monotonic, place.count, place.seats, place.rates)
-            if place
-            else Budgets(monotonic),
+            budgets=Budgets(monotonic, place.seats, place.rates) if place else Budgets(monotonic),
             tables=build_tables(settings.routing),
             parents=Parents(monotonic, owner_column(settings.routing)),
             holds=Holds(settings.failover, monotonic),
@@ -502,6 +500,17 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _pools(place: Place | None, carrier: Carrier | None) -> Pools:
+    """Those of a worker that is alone, or that shares bounds with others."""
+    if place is None:
+        return Pools(monotonic, alone, carrier)
+
+    def shared(bound: str) -> SharedBound:
+        return SharedBound(place.seats, bound, place.count)
+
+    return Pools(monotonic, place.fleet.purse, carrier, shared)
 
 
 def _mock_secret(settings: Settings) -> bytes:

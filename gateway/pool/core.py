@@ -260,9 +260,10 @@ class PoolCore:
         return self.fair.first(now) if self.fair.ready else None
 
     def ride(self, server: Server, now: float) -> float:
-        """He follows on a busy server; since when he waited."""
+        """He follows on a busy server; since when he waited. -1: nobody may, after all."""
         served = self.fair.next(now)
-        assert served is not None
+        if served is None:
+            return -1.0
         _, since, turn = served
         rides = self._rides.get(server)
         if rides is None:

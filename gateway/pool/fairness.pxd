@@ -20,6 +20,9 @@ cdef class Meter:
     cdef public Py_ssize_t maximum
     cdef public Py_ssize_t held
     cdef public list parked
+    cdef public object others
+    cdef public Py_ssize_t kept
+    cdef public bint chance
 
 @cython.final
 cdef class Account:
@@ -47,6 +50,7 @@ cdef class FairQueue:
     cdef public double contended_since
     cdef public double virtual
     cdef public Meter everybody
+    cdef public object others_of
     cdef public dict _account_of
     cdef public dict _lines
     cdef public dict _accounts
@@ -57,6 +61,7 @@ cdef class FairQueue:
     cdef public double _guess_s
     cdef public dict _own_timeouts
     cdef public double _seen_s
+    cdef public list _shared
     @cython.locals(account=Account, own=cython.Py_ssize_t)
     cpdef add(self, waiter, Tenant tenant, double now, Py_ssize_t room)
     cdef _left(self, waiter, Account account, line)
@@ -66,7 +71,7 @@ cdef class FairQueue:
     cpdef next(self, double now)
     @cython.locals(account=Account, tag=cython.double, entry=cython.Py_ssize_t)
     cdef Account _first(self, double now)
-    @cython.locals(guess_s=cython.double, meter=Meter)
+    @cython.locals(guess_s=cython.double)
     cdef _serve(self, Account account, double now)
     @cython.locals(account=Account, turn=Turn, took_s=cython.double, meter=Meter)
     cpdef end(self, held, double now)

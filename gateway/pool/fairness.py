@@ -10,7 +10,7 @@ SIGCOMM 1996.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -58,21 +58,86 @@ NOBODY = Tenant(operator=True)
 """The gateway itself, for operators as well: a login asks a server what it has to say."""
 
 
+class Others:
+    """What the other workers of the gateway do under a bound, and what they are told of us."""
+
+    __slots__ = ()
+
+    def held(self) -> int:
+        """How many servers they hold together."""
+        raise NotImplementedError
+
+    def waiting(self) -> bool:
+        """Whether somebody waits there for room."""
+        raise NotImplementedError
+
+    def part(self, maximum: int) -> int:
+        """How many are ours whoever waits."""
+        raise NotImplementedError
+
+    def take(self) -> int:
+        """We hold one more; how many all workers hold with it."""
+        raise NotImplementedError
+
+    def give(self) -> None:
+        """We hold one less."""
+
+    def wait(self, waits: bool) -> None:
+        """Somebody waits here, or nobody any more."""
+
+
 class Meter:
     """How many servers of a pool some clients hold together, and who waits because of that."""
 
-    __slots__ = ("__weakref__", "held", "maximum", "parked")
+    __slots__ = ("__weakref__", "chance", "held", "kept", "maximum", "others", "parked")
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, others: Others | None = None) -> None:
         self.maximum = maximum
+        self.others = others
+        """Where other workers' clients count as well."""
         self.held = 0
+        self.kept = 0
+        """Accounts that wait for room."""
+        self.chance = False
+        """The next one may be had though it is others' turn as much as ours."""
         self.parked: list[tuple[float, int, Account]] = []
         """A heap, as that of the queue."""
 
     @property
     def full(self) -> bool:
         """Whether no more may be held."""
-        return self.held >= self.maximum
+        return self.held >= self.maximum or (self.others is not None and self._is_others())
+
+    def _is_others(self) -> bool:
+        """Other workers hold the rest; or somebody waits there, and we have our part."""
+        others = self.others
+        assert others is not None
+        if self.held + others.held() >= self.maximum:
+            return True
+        return not self.chance and self.held >= others.part(self.maximum) and others.waiting()
+
+    def take(self) -> bool:
+        """One more is held; False where another worker was quicker."""
+        self.held += 1
+        if self.others is None:
+            return True
+        self.chance = False
+        if self.others.take() <= self.maximum:
+            return True
+        self.give()
+        return False
+
+    def give(self) -> None:
+        """One less is."""
+        self.held -= 1
+        if self.others is not None:
+            self.others.give()
+
+    def keep(self, more: int) -> None:
+        """So many more accounts wait for room, or less."""
+        before, self.kept = self.kept, self.kept + more
+        if self.others is not None and bool(before) != bool(self.kept):
+            self.others.wait(bool(self.kept))
 
 
 class Account:
@@ -139,8 +204,10 @@ class FairQueue:
         "_meters",
         "_own_timeouts",
         "_seen_s",
+        "_shared",
         "contended_since",
         "everybody",
+        "others_of",
         "ready",
         "since",
         "virtual",
@@ -156,6 +223,8 @@ class FairQueue:
         self.virtual = 0.0
         self.everybody: Meter | None = None
         """All that are not operators, where operators have servers of their own."""
+        self.others_of: Callable[[str], Others] | None = None
+        """For a bound's name, where several workers share it."""
         self._account_of: dict[Waiter, Account] = {}
         self._lines: dict[Account, OrderedDict[Waiter, Tenant]] = {}
         self._accounts: dict[Hashable, Account] = {}
@@ -166,6 +235,8 @@ class FairQueue:
         self._guess_s = _FIRST_GUESS_S
         self._own_timeouts: dict[Waiter, float] = {}
         self._seen_s = 0.0
+        self._shared: list[Meter] = []
+        """Bounds of all workers that somebody is kept back by here, or lately was."""
 
     # --- figures ---
 
@@ -270,7 +341,9 @@ class FairQueue:
     def _withdraw(self, account: Account) -> None:
         """Nobody of the account waits any more: others that were kept back may have its chance."""
         account.entry = 0
-        account.parked_at = None
+        if account.parked_at is not None:
+            account.parked_at.keep(-1)
+            account.parked_at = None
         for meter in account.meters:
             self._unpark(meter)
         self._forget_if_idle(account)
@@ -280,10 +353,8 @@ class FairQueue:
     def begin(self, tenant: Tenant, now: float) -> Turn | None:
         """A turn without waiting, for somebody with bounds; None when one of them is reached."""
         meters = self._meters_of(tenant)
-        if any(meter.full for meter in meters):
+        if _first_full(meters) is not None or _take(meters) is not None:
             return None
-        for meter in meters:
-            meter.held += 1
         return Turn(tenant, None, meters, 0.0, now)
 
     def first(self, now: float) -> Waiter | None:
@@ -293,8 +364,14 @@ class FairQueue:
 
     def next(self, now: float) -> tuple[Waiter, float, Turn] | None:
         """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
-        account = self._first(now)
-        return None if account is None else self._serve(account, now)
+        while (account := self._first(now)) is not None:
+            refusing = _take(account.meters) if account.meters else None
+            if refusing is None:
+                return self._serve(account, now)
+            heappop(self._heap)
+            account.entry = 0
+            self._park(account, refusing)
+        return None
 
     def _first(self, now: float) -> Account | None:
         """Whose turn it is; its entry is the first in the heap then."""
@@ -328,8 +405,6 @@ class FairQueue:
         guess_s = account.guess_s
         account.finish = self._paid(account) + guess_s / account.weight
         account.held += 1
-        for meter in account.meters:
-            meter.held += 1
         if line:
             self._place(account)
         if self._idle:
@@ -344,7 +419,7 @@ class FairQueue:
             return
         turn = held
         for meter in turn.meters:
-            meter.held -= 1
+            meter.give()
             self._unpark(meter)
         account = turn.account
         if account is None:
@@ -439,7 +514,8 @@ class FairQueue:
     def _meter(self, name: str, maximum: int) -> Meter:
         meter = self._meters.get(name)
         if meter is None:
-            meter = self._meters[name] = Meter(maximum)
+            others = None if self.others_of is None else self.others_of(name)
+            meter = self._meters[name] = Meter(maximum, others)
         elif meter.maximum != maximum:
             self.rebound(meter, maximum)
         return meter
@@ -453,10 +529,26 @@ class FairQueue:
     def _park(self, account: Account, meter: Meter) -> None:
         """Keep an account back until ``meter`` has room; another's chance is not lost by that."""
         account.parked_at = meter
+        if meter.others is not None and not meter.kept:
+            self._shared.append(meter)
+        meter.keep(1)
         self._place(account)
         self.ready -= len(self._lines[account])
         for other in account.meters:
-            self._unpark(other)
+            if other is not meter:
+                self._unpark(other)
+
+    def look_again(self) -> bool:
+        """Other workers may have left room; whether somebody is kept back by a bound of all.
+
+        Whoever asks for it at regular times, in each worker, has his chance where all want more
+        than their part.
+        """
+        self._shared = [meter for meter in self._shared if meter.kept]
+        for meter in self._shared:
+            meter.chance = True
+            self._unpark(meter)
+        return bool(self._shared)
 
     def _unpark(self, meter: Meter) -> None:
         """Let the first that ``meter`` keeps back try again, if there is room."""
@@ -465,6 +557,7 @@ class FairQueue:
             if entry != account.entry:
                 continue
             account.parked_at = None
+            meter.keep(-1)
             if not self.ready:
                 self.contended_since = self._seen_s
             self.ready += len(self._lines[account])
@@ -475,6 +568,16 @@ class FairQueue:
 def _first_full(meters: tuple[Meter, ...]) -> Meter | None:
     """The first of some bounds that is reached."""
     return next((meter for meter in meters if meter.full), None)
+
+
+def _take(meters: tuple[Meter, ...]) -> Meter | None:
+    """One more under all of some bounds; the one that refused, and nothing is taken then."""
+    for at, meter in enumerate(meters):
+        if not meter.take():
+            for taken in meters[:at]:
+                taken.give()
+            return meter
+    return None
 
 
 def _full(waiting: int, tenant: Tenant, own: int) -> PoolExhausted:

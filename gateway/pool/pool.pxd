@@ -40,6 +40,7 @@ cdef class Pool:
     cdef public dict _deadlines
     cdef public object _watch
     cdef public bint _has_hurried
+    cdef public bint _looks_again
     @cython.locals(server=ServerConnection, now=cython.double)
     cpdef acquire(self, waiter, ServerConnection preferred=*, Tenant tenant=*)
     @cython.locals(now=cython.double)

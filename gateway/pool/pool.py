@@ -50,6 +50,7 @@ _OUTSIDE_WAIT_S = 1.0
 
 
 _SHUT_POLL_MS = 10
+_LOOK_AGAIN_S = 0.005
 _VACATED_S = 2.0
 """How long nothing is opened in a database that somebody wants for himself."""
 
@@ -121,6 +122,7 @@ class Pool:
         self._deadlines: dict[ServerConnection, float] = {}
         """When to give up on a server that is cleaned or closed, on the clock."""
         self._watch = Watch()
+        self._looks_again = False
         self._has_hurried = False
         """Somebody came once who has times of his own for statements or transactions."""
 
@@ -149,6 +151,8 @@ class Pool:
             raise
         self.counters.waits += 1
         self._open_wanted()
+        if tenant.bounds and self.core.fair.others_of is not None:
+            self._look_again_soon()
         return None
 
     def give_up(self, waiter: Waiter) -> None:
@@ -312,6 +316,8 @@ class Pool:
         self._end_overstays(now)
         for server in self.sharing.overdue(now):
             self.sharing.dissolve(server)
+        if self.core.fair.look_again():
+            self._look_again_soon()
         self._serve_idle(now)
         self.core.fair.rest(now, self.core.live)
         self._lend(now)
@@ -322,6 +328,21 @@ class Pool:
         """Whether who may go elsewhere should: connects fail, and nobody is needed for a trial."""
         breaker = self.breaker
         return breaker.tripped and (breaker.rests(now) or self.core.opening > 0)
+
+    def _look_again_soon(self) -> None:
+        """A bound may be reached because of other workers, who tell nobody when they leave room."""
+        if not self._looks_again:
+            self._looks_again = True
+            self._spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        kept_back = True
+        while kept_back:
+            await asyncio.sleep(jittered(_LOOK_AGAIN_S, _JITTER))
+            self._serve_idle(self._clock())
+            kept_back = self.core.fair.look_again()
+            self._serve_idle(self._clock())
+        self._looks_again = False
 
     def permits_changed(self) -> None:
         """More may be opened now, or other workers wait for what is here."""

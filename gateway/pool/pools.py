@@ -11,6 +11,7 @@ from gateway.errors import GatewayError
 from gateway.net.carrier import Carrier
 from gateway.net.tls import ClientContexts
 from gateway.pool.breaker import State
+from gateway.pool.fairness import Others
 from gateway.pool.listening import Listening
 from gateway.pool.login import Opening, open_connection
 from gateway.pool.permits import OpenPurse, PoolKey, Purse, alone
@@ -27,9 +28,15 @@ class Pools:
     """The pools in use, and those being retired."""
 
     def __init__(
-        self, clock: Clock, open_purse: OpenPurse = alone, carrier: Carrier | None = None
+        self,
+        clock: Clock,
+        open_purse: OpenPurse = alone,
+        carrier: Carrier | None = None,
+        others_of: Callable[[str], Others] | None = None,
     ) -> None:
         self._clock = clock
+        self._others_of = others_of
+        """For the name of a bound on one pool's servers, where several workers share it."""
         self.on_vacate: Callable[[str], None] | None = None
         """Who else is to leave a database that `vacate` names."""
         self._open_purse = open_purse
@@ -212,6 +219,8 @@ class Pools:
             purse = self._purses[key] = self._open_purse(key, limits.max)
         purse.resize(limits.max)
         pool = Pool(name, dsn, limits, opener, self._clock, purse)
+        if (others_of := self._others_of) is not None:
+            pool.core.fair.others_of = lambda bound: others_of(f"{name}: {bound}")
         self._pools[key] = pool
         if address in self._suspended:
             pool.suspend(True)

@@ -1,4 +1,4 @@
-"""How many clients each owner, login and industry has, in memory that all workers share.
+"""How much of each limit is taken, in memory that all workers share: clients, and servers held.
 
 A row per worker, which alone writes it: a hash table from names to counts. Who takes a seat counts
 itself first and then adds up all rows, so two workers never let one too many in; at the same
@@ -11,6 +11,8 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
+
+from gateway.pool.fairness import Others
 
 SLOTS = 131_072
 """Names that a worker can count, now and lately."""
@@ -76,6 +78,12 @@ class Seats:
         found = (self._find(row, key) for row in self._rows)
         return sum(self._cells[at + 1] for at in found if at >= 0)
 
+    def elsewhere(self, name: str) -> int:
+        """How many all other workers have."""
+        key = key_of(name)
+        found = (self._find(row, key) for row in self._rows if row != self._row)
+        return sum(self._cells[at + 1] for at in found if at >= 0)
+
     def _find(self, row: int, key: int) -> int:
         for at in self._probes(row, key):
             held = self._cells[at]
@@ -97,6 +105,36 @@ class Seats:
         begin = row * 2 * SLOTS
         for step in range(_PROBES_MAX):
             yield begin + 2 * ((key + step) % SLOTS)
+
+
+class SharedBound(Others):
+    """One bound on the servers of a pool, ``name``, which ``parts`` workers share."""
+
+    __slots__ = ("_name", "_parts", "_queue", "_seats")
+
+    def __init__(self, seats: Seats, name: str, parts: int) -> None:
+        self._seats = seats
+        self._name = name
+        self._queue = f"queue of {name}"
+        self._parts = parts
+
+    def held(self) -> int:
+        return self._seats.elsewhere(self._name)
+
+    def waiting(self) -> bool:
+        return self._seats.elsewhere(self._queue) > 0
+
+    def part(self, maximum: int) -> int:
+        return maximum // self._parts
+
+    def take(self) -> int:
+        return self._seats.take(self._name)
+
+    def give(self) -> None:
+        self._seats.give(self._name)
+
+    def wait(self, waits: bool) -> None:
+        (self._seats.take if waits else self._seats.give)(self._queue)
 
 
 def key_of(name: str) -> int:

@@ -77,6 +77,8 @@ class Sharing:
             if waiter is None or server.closing or not waiter.may_ride(server):
                 break
             since = core.ride(server, now)
+            if since < 0:
+                break
             counters.served(now - since)
             counters.rides += 1
             waiter.ride(server)

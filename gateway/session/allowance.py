@@ -95,23 +95,20 @@ class _Named:
 
 
 class Budgets:
-    """The limits in force, and how much of them is used; ``parts`` workers share each bound.
+    """The limits in force, and how much of them is used, by all workers together.
 
-    Clients are counted in ``seats`` and statements in ``rates``, of all workers together; of
-    servers each has a part.
+    Clients are counted in ``seats``, statements in ``rates``, servers by the pools.
     """
 
     def __init__(
         self,
         clock: Clock,
-        parts: int = 1,
         seats: Seats | None = None,
         rates: Rates | None = None,
     ) -> None:
         self.epoch = 0
         """Changes when the limits do: allowances made before are out of date."""
         self._clock = clock
-        self._parts = parts
         self._settings: Settings | None = None
         self._seats: dict[int, tuple[str, ...]] = {}
         self._table = seats or Seats.private()
@@ -177,15 +174,9 @@ class Budgets:
         if industry in limits.industries and not operator:
             yield _Named(f"industry {industry}", limits.industries[industry])
 
-    def _part(self, whole: int) -> int:
-        """Of what all workers have together: one at least."""
-        return max(1, whole // self._parts)
-
     def _bounds(self, named: list[_Named]) -> tuple[Bound, ...]:
         return tuple(
-            (one.name, self._part(one.limits.servers))
-            for one in named
-            if one.limits.servers is not None
+            (one.name, one.limits.servers) for one in named if one.limits.servers is not None
         )
 
     def _bucket(self, one: _Named) -> Bucket:

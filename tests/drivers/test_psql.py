@@ -185,18 +185,19 @@ FORMS = ("", "WITH (FORMAT csv, HEADER, NULL 'none')", "WITH (FORMAT binary)")
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_copy_to_a_file_and_back(sides: Sides, form: str, tmp_path: Path) -> None:
-    there, back = tmp_path / "there", tmp_path / "back"
+    there, back, piped = (tmp_path / name for name in ("there", "back", "piped"))
     script = (
         f"\\copy fruit TO '{there}' {form}\n"
         f"CREATE TEMP TABLE again (LIKE fruit);\n\\copy again FROM '{there}' {form}\n"
         f"\\copy (SELECT * FROM again ORDER BY id) TO '{back}' {form}\n"
         "\\copy again FROM '/no/such/file'\n\\copy no_such_table FROM '/dev/null'\n"
         f"\\copy again (id) FROM '{there}'\nSELECT count(*) FROM again;\nDROP TABLE again;\n"
-        "\\copy (SELECT 1) TO PROGRAM 'cat'\n\\copy fruit TO STDOUT\n"
+        f"\\copy (SELECT 1) TO PROGRAM 'cat >{piped}'\n\\copy fruit TO STDOUT\n"
     )
     text = await compare(programs_here(), sides, script)
     assert "COPY 5" in text
     assert there.read_bytes() == back.read_bytes() != b""
+    assert piped.read_bytes() == b"1\n"
 
 
 async def test_results_go_to_files(sides: Sides, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +29,12 @@ from tests.wire import Refused, Wire, send_cancel
 async def two(provisioned: Provisioned, tmp_path: Path) -> AsyncIterator[Fleet]:
     async with fleet(provisioned.settings, tmp_path, {"pool": {"max": 5}}) as made:
         yield made
+
+
+BEGAN_AND_ENDED = (
+    "SELECT extract(epoch FROM clock_timestamp()) AS began, pg_sleep(0.05),"
+    " extract(epoch FROM clock_timestamp()) AS ended"
+)
 
 
 async def page(one: Fleet, path: str) -> tuple[int, str]:
@@ -62,6 +69,32 @@ async def test_clients_are_on_both_workers_and_every_console_shows_them_all(
     assert await page(two, "/readyz") == (200, "ready\n")
     for client in [*clients, *consoles]:
         await client.close()
+
+
+async def test_limits_on_an_owner_are_those_of_all_workers_together(
+    provisioned: Provisioned, tmp_path: Path
+) -> None:
+    """As many at once as one worker alone would let run, and as many within a time."""
+    owner = provisioned.owner_on("law")
+    limits = {"every_owner": {"servers": 1, "rate": 0.001, "burst": 30}}
+    async with fleet(provisioned.settings, tmp_path, {"limits": limits}) as made:
+        clients = [await asyncpg.connect(made.url(owner)) for _ in range(10)]
+        numbers = [worker_of(client.get_server_pid()) for client in clients]
+        assert set(numbers) == {1, 2}
+        rows = await asyncio.gather(*(client.fetchrow(BEGAN_AND_ENDED) for client in clients))
+        turns = sorted((row["began"], row["ended"]) for row in rows if row is not None)
+        assert len(turns) == 10
+        assert all(one[1] <= next_one[0] for one, next_one in pairwise(turns)), "one at a time"
+        refused = 0
+        for client in clients * 3:
+            try:
+                await client.execute("SELECT 1")
+            except asyncpg.PostgresError as error:
+                assert error.sqlstate == "53R01"
+                refused += 1
+        assert refused == 10, "ten of the burst were used before"
+        for client in clients:
+            await client.close()
 
 
 async def test_reload_reaches_all_workers_and_a_broken_file_none(

@@ -31,7 +31,7 @@ class Time:
 
 
 def budgets(
-    limits: Mapping[str, Any], parts: int = 1, plans: Mapping[str, float] | None = None
+    limits: Mapping[str, Any], plans: Mapping[str, float] | None = None
 ) -> tuple[Budgets, Time]:
     url = "postgresql://gateway@localhost/x"
     settings = Settings.model_validate(
@@ -43,7 +43,7 @@ def budgets(
         }
     )
     clock = Time()
-    made = Budgets(clock, parts)
+    made = Budgets(clock)
     made.configure(settings)
     return made, clock
 
@@ -147,19 +147,12 @@ def test_a_refused_statement_takes_no_token_of_anybody() -> None:
     made.allowance(OWNER, to("7")).take_one()
 
 
-def test_several_workers_have_a_part_each() -> None:
-    made, _ = budgets({"every_owner": {"servers": 5, "rate": 10, "clients": 3}}, parts=2)
-    allowance = made.allowance(OWNER, to("7"))
-    assert allowance.tenant.bounds == (('owner "7"', 2),)
-    assert (allowance.buckets[0].rate, allowance.buckets[0].burst) == (10.0, 10.0)
-
-
 def test_a_rate_is_that_of_all_workers_together() -> None:
     descriptor = new_rates()
     clock = Time()
     workers = []
     for _ in range(3):
-        made = Budgets(clock, 3, rates=Rates.shared(descriptor))
+        made = Budgets(clock, rates=Rates.shared(descriptor))
         settings = budgets({"every_owner": {"rate": 2, "burst": 4}})[0]._settings
         assert settings is not None
         made.configure(settings)
@@ -186,7 +179,7 @@ def test_clients_are_counted_over_all_workers() -> None:
     descriptor = new_seats(3)
     workers = []
     for row in (1, 2):
-        made = Budgets(lambda: 0.0, 2, Seats.shared(descriptor, row))
+        made = Budgets(lambda: 0.0, Seats.shared(descriptor, row))
         settings = budgets({"every_owner": {"clients": 3}})[0]._settings
         assert settings is not None
         made.configure(settings)
