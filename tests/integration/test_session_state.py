@@ -358,35 +358,36 @@ async def test_trap_listen_shares_one_connection_and_keeps_order(small: Gateway)
     await at_rest(small)
 
 
-async def test_a_lost_listener_comes_back_and_says_so(small: Gateway) -> None:
-    login = small.provisioned.owners[0]
+@asynccontextmanager
+async def who_listens(gateway: Gateway) -> AsyncIterator[tuple[Any, list[str], list[str]]]:
+    """A client that listens to ``news`` already, what it hears, and the SQLSTATEs of notices."""
+    login = gateway.provisioned.owners[0]
     heard: list[str] = []
     notices: list[str] = []
-    one = await asyncpg.connect(small.dsn(login.user, login.database))
+    one = await asyncpg.connect(gateway.dsn(login.user, login.database))
     try:
         one.add_log_listener(lambda _, message: notices.append(message.sqlstate))
         await one.add_listener("news", lambda *said: heard.append(str(said[3])))
-        listening = small.worker.context.pools.listening(pool_of(small))
+        listening = gateway.worker.context.pools.listening(pool_of(gateway))
         await until(lambda: listening.channels == 1)
-        await one.execute(f"SELECT pg_terminate_backend({listening.pid})")
-        await until(lambda: notices == ["01000"])
-        await one.execute("NOTIFY news, 'again'")
-        await until(lambda: heard == ["again"])
+        yield one, heard, notices
     finally:
         await one.close()
 
 
+async def test_a_lost_listener_comes_back_and_says_so(small: Gateway) -> None:
+    async with who_listens(small) as (one, heard, notices):
+        listening = small.worker.context.pools.listening(pool_of(small))
+        await one.execute(f"SELECT pg_terminate_backend({listening.pid})")
+        await until(lambda: notices == ["01000"])
+        await one.execute("NOTIFY news, 'again'")
+        await until(lambda: heard == ["again"])
+
+
 async def test_who_listens_goes_on_after_reconnect(small: Gateway) -> None:
     """And after a reload by which its database is to be reached in another way."""
-    login = small.provisioned.owners[0]
-    heard: list[str] = []
-    notices: list[str] = []
-    one = await asyncpg.connect(small.dsn(login.user, login.database))
-    try:
-        one.add_log_listener(lambda _, message: notices.append(message.sqlstate))
-        await one.add_listener("news", lambda *said: heard.append(str(said[3])))
+    async with who_listens(small) as (one, heard, notices):
         pool, pools = pool_of(small), small.worker.context.pools
-        await until(lambda: pools.listening(pool).channels == 1)
         pools.reconnect([pool.dsn.address])
         await until(lambda: notices == ["01000"])
         await one.execute("NOTIFY news, 'reconnected'")
@@ -397,8 +398,6 @@ async def test_who_listens_goes_on_after_reconnect(small: Gateway) -> None:
         assert pool_of(small) is not pool
         await one.execute("NOTIFY news, 'reloaded'")
         await until(lambda: heard == ["reconnected", "reloaded"])
-    finally:
-        await one.close()
     await at_rest(small)
 
 
