@@ -237,7 +237,12 @@ class ServerConnection(End):
 
         if self.replies.sync_due:
             return self.prepare_step("DISCARD SEQUENCES", kept)
-        return self.prepare_ask("DISCARD SEQUENCES", on_answer)
+        if self.status == IDLE and self.replies.idle:
+            return self.prepare_ask("DISCARD SEQUENCES", on_answer)
+        # A Query would do away with the transaction's unnamed portal.
+        batch = self.prepare_step("DISCARD SEQUENCES", kept)
+        self.replies.expect(Expected(replies.SYNC, silent=True))
+        return batch + messages.SYNC
 
     # --- the client's side ---
 

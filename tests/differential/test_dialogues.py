@@ -56,6 +56,7 @@ _SKIPPED: dict[str, tuple[Part, ...]] = {
 _TOKYO = "SET TimeZone = 'Asia/Tokyo'"
 
 _COPY = "COPY part (n) FROM STDIN"
+_FIVE = "SELECT generate_series(1, 5)"
 
 
 def _behind_a_copy(begun: tuple[Part, ...], *end: Part, cuts: int) -> tuple[tuple[int, Step], ...]:
@@ -126,6 +127,16 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
             A,
             say(close("S", ""), close("S", "a"), query("BEGIN ISOLATION LEVEL SERIALIZABLE"), SYNC),
         ),
+        (A, say("COMMIT")),
+    ),
+    "an unnamed portal goes on behind a Parse that may draw, where others drew": (
+        (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+        (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+        (A, say("BEGIN")),
+        (A, say(parse("", _FIVE), bind("", ""), execute("", 1), SYNC)),
+        (A, say(parse("", "INSERT INTO item (v) VALUES ('a') RETURNING v"), SYNC)),
+        (A, say(execute("", 2), SYNC)),
+        (A, say(*_use(""))),
         (A, say("COMMIT")),
     ),
     "LOAD in a transaction": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ class Programs:
         process = await asyncio.create_subprocess_exec(
             self.folder / name,
             *arguments,
-            stdin=PIPE,
+            stdin=PIPE if stdin else DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
             env={**os.environ, "LC_ALL": "C", "PGTZ": "UTC", **environ},
         )
         try:
             async with asyncio.timeout(timeout_s):
-                output, _ = await process.communicate(stdin.encode())
+                output, _ = await process.communicate(stdin.encode() or None)
         finally:
             if process.returncode is None:
                 process.kill()
