@@ -13,6 +13,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from gateway.demo.binaries import find_postgres, from_wheel
+from gateway.demo.seed import SeedLogin
 from gateway.router.identity import LoginKind
 from gateway.settings.dsn import parse
 from gateway.settings.model import IndustrySettings, ShardSettings
@@ -89,13 +90,15 @@ def newest_programs() -> Programs:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """One database with two ways to it: its own URL, and the gateway's for an operator."""
+    """One database with its own URL, and the gateway's for an operator and for other logins."""
 
     worker: Worker
     direct: str
     through: str
     owner: str
     """The id of an owner who lives there."""
+    others: Mapping[str, str]
+    """The gateway's URLs for a login of that owner, and a service login that acts for it."""
 
 
 @asynccontextmanager
@@ -109,11 +112,21 @@ async def both_sides(provisioned: Provisioned, url: str, pool_max: int) -> Async
     shard = ShardSettings.model_validate({"name": name, "primary": url})
     industries = {**settings.industries, "LAW": IndustrySettings(shards=[shard])}
     settings = settings.model_copy(update={"industries": industries})
-    operator = next(one for one in provisioned.logins.values() if one.kind is LoginKind.OPERATOR)
+    logins = {one.kind: one for one in provisioned.logins.values()}
+    owner_login = provisioned.owner_on("law")
+    owner = owner_login.owner
+    assert owner is not None
     async with running(settings) as worker:
-        login = f"{quote(operator.user)}:{quote(operator.password)}"
-        through = f"postgresql://{login}@{HOST}:{worker.address[1]}/{name}"
-        owner = provisioned.owner_on("law").owner
-        assert owner is not None
-        yield Sides(worker, url, through, owner)
+
+        def through(login: SeedLogin, options: str = "") -> str:
+            who = f"{quote(login.user)}:{quote(login.password)}"
+            return f"postgresql://{who}@{HOST}:{worker.address[1]}/{name}{options}"
+
+        others = {
+            "owner": through(owner_login),
+            "service": through(
+                logins[LoginKind.SERVICE], f"?options=-c%20gateway.owner%3D{quote(owner)}"
+            ),
+        }
+        yield Sides(worker, url, through(logins[LoginKind.OPERATOR]), owner, others)
         await rest(worker)

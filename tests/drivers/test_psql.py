@@ -11,6 +11,7 @@ import select
 import subprocess
 import termios
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
 from time import monotonic, sleep
@@ -176,6 +177,19 @@ async def test_prints_the_same(sides: Sides, what: str) -> None:
 @pytest.mark.parametrize("what", [*SCRIPTS, *NEW_SCRIPTS])
 async def test_the_newest_prints_the_same(sides: Sides, what: str) -> None:
     await compare(newest_programs(), sides, (SCRIPTS | NEW_SCRIPTS)[what])
+
+
+@pytest.mark.parametrize("kind", ["owner", "service"])
+async def test_other_logins_print_the_same(sides: Sides, kind: str) -> None:
+    """All scripts in one session."""
+    everything = _BETWEEN.join((SCRIPTS | NEW_SCRIPTS).values())
+    await compare(newest_programs(), replace(sides, through=sides.others[kind]), everything)
+
+
+_BETWEEN = (
+    "ROLLBACK;\n\\set AUTOCOMMIT on\n\\set ON_ERROR_ROLLBACK off\n\\unset FETCH_COUNT\n"
+    "\\set VERBOSITY default\n"
+)
 
 
 # --- files -----------------------------------------------------------------------------------
