@@ -237,9 +237,9 @@ class ServerConnection(End):
 
         if self.replies.sync_due:
             return self.prepare_step("DISCARD SEQUENCES", kept)
-        if self.status == IDLE and self.replies.idle:
+        if self.status != _IN_TRANSACTION or not self.replies.idle:
             return self.prepare_ask("DISCARD SEQUENCES", on_answer)
-        # A Query would do away with the transaction's unnamed portal.
+        # A Query would do away with the transaction's unnamed portal; this can't fail there.
         batch = self.prepare_step("DISCARD SEQUENCES", kept)
         self.replies.expect(Expected(replies.SYNC, silent=True))
         return batch + messages.SYNC
@@ -702,6 +702,7 @@ _CONSEQUENCES = frozenset(["26000", "25P02"])
 """No such prepared statement; the transaction has failed."""
 
 _NOBODY, _SEVERAL = 0, -1
+_IN_TRANSACTION = ord("T")
 
 _FORGET_STAMP = frozenset([b"DISCARD ALL\0", b"RESET\0"])
 _CANCELED = b"\0C57014\0"

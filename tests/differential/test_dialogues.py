@@ -139,6 +139,14 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say(*_use(""))),
         (A, say("COMMIT")),
     ),
+    "a write in a failed transaction, where others drew": (
+        (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+        (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+        (A, say("BEGIN")),
+        (A, say("SELECT nonsense")),
+        (A, say("INSERT INTO item (v) VALUES ('a') RETURNING v")),
+        (A, say("COMMIT")),
+    ),
     "LOAD in a transaction": (
         (A, say("SELECT 1")),
         (A, say("BEGIN")),
