@@ -2,7 +2,7 @@
 
 cimport cython
 
-from gateway.protocol.replies cimport Replies
+from gateway.protocol.replies cimport Expected, Replies
 from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
 
 @cython.final
@@ -14,6 +14,7 @@ cdef class Statement:
     cdef public dict described
     cdef public object executes
     cdef public _Facts facts
+    cdef public Py_ssize_t generation
     cdef public bint lists_prepared
     cdef public bytes name
     cdef public Statement needs
@@ -21,10 +22,14 @@ cdef class Statement:
     cdef public Statement stands_for
 
 @cython.final
-cdef class Change:
-    cdef Replies _owed
+cdef class Change(Expected):
+    cdef public Replies _owed
     cdef public Statement statement
     cdef public bint skipped
+    cdef to(self, int kind, Statement statement, Replies owed)
+
+@cython.locals(change=Change)
+cpdef Change change_to(int kind, Statement statement, Replies owed)
 
 @cython.final
 cdef class Unnamed:
@@ -41,6 +46,7 @@ cdef class Statements:
     cdef public object _facts
     cdef public dict _shared
     cdef public object _numbers
+    cdef public Py_ssize_t generation
     cdef public Py_ssize_t kept_bytes
     @cython.locals(of_scope=dict, statement=Statement)
     cpdef Statement get(self, bytes body, tuple scope)

@@ -11,7 +11,7 @@ from itertools import count
 from weakref import ref
 
 from gateway.protocol import messages
-from gateway.protocol.replies import Replies
+from gateway.protocol.replies import Expected, Replies
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, FactsCache, Verb
 
 NAME_PREFIX = b"__gateway_"
@@ -61,6 +61,7 @@ class Statement:
         "described",
         "executes",
         "facts",
+        "generation",
         "lists_prepared",
         "name",
         "needs",
@@ -82,6 +83,8 @@ class Statement:
         self.described: dict[Schema, Described] = {}
         """What it returns, by the tables it was prepared for."""
         self.lists_prepared = LISTS_PREPARED in body
+        self.generation = 0
+        """Of those that are shared now, `Statements.generation`."""
 
     def parse_message(self, name: bytes) -> bytes:
         """The Parse that makes it known to a server under ``name``."""
@@ -94,23 +97,32 @@ IN_DOUBT = Statement(b"", b"", UNKNOWN_FACTS)
 """Any statement or none; it is nobody's own."""
 
 
-class Change:
-    """A message that makes ``statement``, or none, the unnamed one; called if it fails.
+class Change(Expected):
+    """A message that makes ``statement``, or none, the unnamed one, and its awaited answer.
 
     ``owed`` is the queue of the server that it is sent to.
     """
 
     __slots__ = ("_owed", "skipped", "statement")
 
-    def __init__(self, statement: Statement | None, owed: Replies) -> None:
+    def to(self, kind: int, statement: Statement | None, owed: Replies) -> None:
+        """Be the one of a message of that kind."""
+        self.be_plain(kind)
         self.statement = statement
         self.skipped = False
         self._owed = owed
 
-    def __call__(self) -> None:
+    def fail(self) -> None:
         """It was skipped, and all is as before; or refused, and there is none any more."""
         self.skipped = self._owed.skipped
         self.statement = None
+
+
+def change_to(kind: int, statement: Statement | None, owed: Replies) -> Change:
+    """A new `Change`: compiled, a call of the class would cost as much again."""
+    change = Change.__new__(Change)
+    change.to(kind, statement, owed)
+    return change
 
 
 class Unnamed:
@@ -164,6 +176,8 @@ class Statements:
         self._numbers = count(1)
         self.kept_bytes = 0
         """Of all their bodies: texts and parameter types."""
+        self.generation = 1
+        """How often all were forgotten, and once more."""
 
     def get(self, body: bytes, scope: Scope) -> Statement:
         """The shared statement of a Parse message's body."""
@@ -186,6 +200,7 @@ class Statements:
                         del shared[scope]
 
         statement = self.private(body, scope)
+        statement.generation = self.generation
         if body not in of_scope:
             self.kept_bytes += len(body)
         of_scope[body] = ref(statement, gone)
@@ -203,6 +218,7 @@ class Statements:
         """What is prepared from now on is read anew; who has a statement keeps it."""
         self._shared.clear()
         self.kept_bytes = 0
+        self.generation += 1
 
     def __len__(self) -> int:
         return sum(map(len, self._shared.values()))

@@ -5,7 +5,7 @@ cimport cython
 from gateway.net.ends cimport End, Wire, wire_of
 from gateway.pool.prepared cimport Prepared, Schema, Unnamed
 from gateway.protocol.framing cimport message_size, walk
-from gateway.protocol.octets cimport cut
+from gateway.protocol.octets cimport cut, same
 from gateway.protocol.replies cimport Expected, Replies
 from gateway.router.statement cimport Timing
 
@@ -54,7 +54,7 @@ cdef class ServerConnection(End):
     cdef public object sequences_of
     cdef public object settings
     cdef public bint spoke
-    cdef public object sql_prepared
+    cdef public dict sql_prepared
     cdef public object stamp
     cdef public int status
     cdef public bint tainted
@@ -88,6 +88,8 @@ cdef class ServerConnection(End):
     cpdef _observe(self, int tag, bytes data, Py_ssize_t pos, Py_ssize_t following)
     cpdef _on_ready(self, int tag, bytes body)
     cpdef _on_command_end(self, int tag, bytes body)
+    @cython.locals(last=bytes, size=cython.Py_ssize_t)
+    cdef bint _is_last_command(self, bytes data, Py_ssize_t pos, Py_ssize_t following) except -1
     cdef bint _is_described(self) except -1
     cdef bint _is_clients_error(self, Expected head, int tag) except -1
     cpdef _turn_over(self)

@@ -15,7 +15,7 @@ from gateway.net.ends import End, wire_of
 from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
-from gateway.protocol.octets import cut
+from gateway.protocol.octets import cut, same
 from gateway.protocol.replies import Expected, Replies
 from gateway.router.statement import Timing
 
@@ -561,14 +561,25 @@ class ServerConnection(End):
     def _observe(self, tag: int, data: bytes, pos: int, following: int) -> None:
         """Book a message that changes what is owed or known."""
         kind = _ANSWERS[tag]
-        if tag == _Z:
-            self._on_ready(tag, cut(data, pos + _HEADER_BYTES, following))
+        if tag == _Z and following - pos == _READY_BYTES:
+            self.status = data[following - 1]
+            self.replies.on_ready()
         elif tag == _C:
-            self._on_command_end(tag, cut(data, pos + _HEADER_BYTES, following))
+            if self._is_last_command(data, pos + _HEADER_BYTES, following):
+                self.replies.on_command_end()
+            else:
+                self._on_command_end(tag, cut(data, pos + _HEADER_BYTES, following))
         elif kind and (kind != _DESCRIBE or not self._is_described()):
             self.replies.on_reply(kind)
         else:
             _OBSERVERS[tag](self, tag, data[pos + _HEADER_BYTES : following])
+
+    def _is_last_command(self, data: bytes, pos: int, following: int) -> bool:
+        """Whether a command's tag is that of the last one, and of none that takes things away."""
+        last, size = self.last_command, following - pos
+        if not size or size != len(last) or data[pos] == _D or data[pos] == _R:
+            return False
+        return same(data, pos, last, 0, size)
 
     def _is_described(self) -> bool:
         """Whether somebody wants to read the description that arrives."""

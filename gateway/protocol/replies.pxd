@@ -5,7 +5,6 @@ cimport cython
 cdef int _QUERY, _EXECUTE, _END_OF_COPY, _SYNTHETIC, _LAST_READY
 cdef Py_ssize_t _ANSWERED_MAX
 
-@cython.final
 cdef class Expected:
     cdef public int kind
     cdef public bint silent
@@ -16,6 +15,7 @@ cdef class Expected:
     cdef public object renamed
     cdef public bytes error
 
+    cdef be_plain(self, int kind)
     cpdef fail(self)
 
 @cython.final

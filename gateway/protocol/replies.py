@@ -75,6 +75,13 @@ class Expected:
         self.renamed = renamed
         self.error = error
 
+    def be_plain(self, kind: int) -> None:
+        """Wait for an answer of that kind, and carry nothing else."""
+        self.kind = kind
+        self.silent = False
+        self.on_message = self.on_failed = self.on_turn = self.renamed = None
+        self.reply = self.error = b""
+
     def fail(self) -> None:
         """This message had no effect."""
         if self.on_failed is not None:
@@ -196,7 +203,7 @@ class Replies:
         for index, entry in enumerate(owed):
             if not entry.silent:
                 if entry.kind == QUERY:
-                    owed[index] = Expected(QUERY, on_failed=entry.on_failed, error=error)
+                    owed[index] = Expected(QUERY, on_failed=entry.fail, error=error)
                     self.head = owed[0]
                 return
 

@@ -13,5 +13,5 @@ cdef class Listens:
     cdef public list _waiting
     cdef public Py_ssize_t _waiting_bytes
     cdef public object _write
-    cdef public object channels
+    cdef public frozenset channels
     cpdef bint is_due(self) except -1

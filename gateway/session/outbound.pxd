@@ -32,7 +32,7 @@ cdef class Outbound(Heeder):
     cdef public object _on_answer
     cdef public object _on_facts
     cdef public object _on_foreign_sequences
-    cdef public object _restore
+    cdef public tuple _restore
     cdef public object guard
     cdef public bytes last_statement
     cdef public bytes preamble
@@ -75,7 +75,16 @@ cdef class Outbound(Heeder):
     @cython.locals(facts=_Facts)
     cdef Timing _timing(self, ServerConnection server, bytes text)
     cpdef all_answered(self)
-    cdef bytes _booked(self, ServerConnection server, int tag, bytes message, Py_ssize_t size)
+    @cython.locals(message=bytes)
+    cdef bytes _booked(
+        self,
+        ServerConnection server,
+        int tag,
+        bytes data,
+        Py_ssize_t pos,
+        Py_ssize_t following,
+        Py_ssize_t size,
+    )
     @cython.locals(facts=_Facts)
     cpdef bytes _query(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef bytes _parse(self, ServerConnection server, bytes message, Py_ssize_t size)

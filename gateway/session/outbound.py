@@ -174,7 +174,7 @@ class Outbound(Heeder):
             if following < pos + size and end - pos < WHOLE_MAX_BYTES and tag != _COPY_DATA:
                 break
             try:
-                instead = self._booked(server, tag, cut(data, pos, following), size)
+                instead = self._booked(server, tag, data, pos, following, size)
             except InDoubt as doubt:
                 changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos
@@ -271,15 +271,19 @@ class Outbound(Heeder):
     # --- one message each: what to send in its place, None for itself ---
 
     def _booked(
-        self, server: ServerConnection, tag: int, message: bytes, size: int
+        self, server: ServerConnection, tag: int, data: bytes, pos: int, following: int, size: int
     ) -> bytes | None:
-        """One message; those that make up most transactions are reached without the table."""
+        """The message at ``pos``, of which there is what stands before ``following``.
+
+        Those that make up most transactions are reached without the table.
+        """
+        if tag == _SYNC:
+            return self._sync(server, b"", size)
+        if tag == _EXECUTE and not (self._restore or self._await_executes):
+            return self._execute(server, b"", size)
+        message = cut(data, pos, following)
         if tag == _BIND:
             return self._bind(server, message, size)
-        if tag == _EXECUTE:
-            return self._execute(server, message, size)
-        if tag == _SYNC:
-            return self._sync(server, message, size)
         if tag == _DESCRIBE:
             return self._describe(server, message, size)
         if tag == _QUERY:
@@ -329,7 +333,7 @@ class Outbound(Heeder):
             execution = self.translator.execute(executed(facts), text)
             if execution is not None and not server.replies.sync_due:
                 before += self.translator.before_query(server, execution.statement)
-                failed, names = expected.on_failed, execution.names
+                failed, names = expected.fail, execution.names
                 server.replies.expect(Expected(replies.QUERY, on_failed=failed, renamed=names))
                 return before + messages.message(b"Q", execution.text + b"\0")
         if facts.effects & Effect.SQL_DEALLOCATE:

@@ -2,9 +2,9 @@
 
 cimport cython
 
-from gateway.pool.prepared cimport Change, Prepared, Statement, Statements, Unnamed
+from gateway.pool.prepared cimport Change, Prepared, Statement, Statements, Unnamed, change_to
 from gateway.pool.server cimport ServerConnection
-from gateway.protocol.octets cimport cut, string_end, with_name
+from gateway.protocol.octets cimport cut, same, string_end, with_name
 from gateway.protocol.replies cimport Expected
 from gateway.router.statement cimport Facts as _Facts  # under its own name it would not be importable from here
 
@@ -54,14 +54,17 @@ cdef class Translator:
         known=Statement,
         end=cython.Py_ssize_t,
         name=bytes,
-        body=bytes,
         before=bytes,
     )
     cpdef bytes parse(self, ServerConnection server, bytes message, tuple scope)
+    @cython.locals(last=Statement, size=cython.Py_ssize_t)
+    cdef Statement _said_again(self, bytes message, Py_ssize_t at, tuple scope)
     cdef _parse_unnamed(self, ServerConnection server, Statement statement)
     @cython.locals(change=Change)
-    cdef _replace_unnamed(self, ServerConnection server, Statement statement)
+    cdef Change _replace_unnamed(self, ServerConnection server, int kind, Statement statement)
     @cython.locals(statement=Statement)
     cdef tuple _resolve_unnamed(self, ServerConnection server)
 
-cdef _change_unnamed(ServerConnection server, Change change)
+@cython.locals(change=Change)
+cdef Change _change_unnamed(ServerConnection server, int kind, Statement statement)
+cdef _expect_silently(ServerConnection server, Change change)

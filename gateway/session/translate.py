@@ -21,11 +21,12 @@ from gateway.pool.prepared import (
     Statement,
     Statements,
     Unnamed,
+    change_to,
 )
 from gateway.pool.server import STEP, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES
-from gateway.protocol.octets import cut, string_end, with_name
+from gateway.protocol.octets import cut, same, string_end, with_name
 from gateway.protocol.replies import Expected
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, StatementFacts, Verb
 from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
@@ -195,7 +196,7 @@ class Translator:
             self._unnamed.become(None)
             server.unnamed.become(None)
             return _ALONE
-        return Expected(replies.QUERY, on_failed=self._replace_unnamed(server, None))
+        return self._replace_unnamed(server, replies.QUERY, None)
 
     def answered_query(self) -> None:
         """A simple Query was answered without a server."""
@@ -203,8 +204,7 @@ class Translator:
 
     def query_as_batch(self, server: ServerConnection) -> bytes:
         """What to send before messages that stand for a simple Query."""
-        undo = self._replace_unnamed(server, None)
-        server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
+        _expect_silently(server, self._replace_unnamed(server, replies.CLOSE, None))
         return messages.message(b"C", b"S\0")
 
     def deallocate(self, server: ServerConnection, facts: Facts) -> tuple[bytes, bytes]:
@@ -230,9 +230,11 @@ class Translator:
         end = string_end(message, _HEADER_BYTES)
         if end < 0:
             raise ProtocolViolation("a string in a Parse is not terminated")
-        name, body = cut(message, _HEADER_BYTES, end), cut(message, end + 1, len(message))
+        name = cut(message, _HEADER_BYTES, end)
         known = self._known(server, name) if name else None
-        statement = self._shared.get(body, scope)
+        statement = None if name else self._said_again(message, end + 1, scope)
+        if statement is None:
+            statement = self._shared.get(cut(message, end + 1, len(message)), scope)
         self.keyed = self.keyed or statement.facts.keyed
         if statement.deallocates:
             self.settled(server, statement.facts)
@@ -250,10 +252,21 @@ class Translator:
                 return before + message if before else None
             return before + parsed.parse_message(b"")
         if known is not None:
-            return before + self._parse_again(server, known, name, body)
+            return before + self._parse_again(server, known, name, statement.body)
         if len(self._named) >= self._maximum:
             return before + self._one_too_many(server)
         return before + self._parse_named(server, name, parsed)
+
+    def _said_again(self, message: bytes, at: int, scope: Scope) -> Statement | None:
+        """The client's unnamed statement, if a Parse has it once more, from ``at`` on."""
+        last = self._unnamed.now()
+        if last is None or last.generation != self._shared.generation:
+            return None
+        if last.scope is not scope and last.scope != scope:
+            return None
+        size = len(last.body)
+        again = len(message) - at == size and same(message, at, last.body, 0, size)
+        return last if again else None
 
     def _one_too_many(self, server: ServerConnection) -> bytes:
         """What to send in place of a Parse: the server must know that the batch has failed."""
@@ -365,8 +378,7 @@ class Translator:
         if message[_HEADER_BYTES : _HEADER_BYTES + 1] != b"S" or not name:
             expected = replies.CLIENT_CLOSE
             if message[_HEADER_BYTES : _HEADER_BYTES + 1] == b"S":
-                undo = self._replace_unnamed(server, None)
-                expected = Expected(replies.CLOSE, on_failed=undo)
+                expected = self._replace_unnamed(server, replies.CLOSE, None)
             server.replies.expect(expected)
             return None
         statement = self._named.pop(name, None)
@@ -403,16 +415,15 @@ class Translator:
         return statement is not None and statement.body == UNSEEN_BODY
 
     def _parse_unnamed(self, server: ServerConnection, statement: Statement) -> None:
-        undo = self._replace_unnamed(server, statement)
-        server.replies.expect(Expected(_PARSE, undo))
+        server.replies.expect(self._replace_unnamed(server, _PARSE, statement))
 
     def _replace_unnamed(
-        self, server: ServerConnection, statement: Statement | None
-    ) -> Callable[[], None]:
-        """A message is sent that makes this the unnamed statement; what to do if it fails."""
-        change = Change(statement, server.replies)
+        self, server: ServerConnection, kind: int, statement: Statement | None
+    ) -> Change:
+        """A message is sent that makes this the unnamed statement; its answer, to be expected."""
+        change = _change_unnamed(server, kind, statement)
         self._unnamed.change(change, server.replies.head is None)
-        return _change_unnamed(server, change)
+        return change
 
     def _parse_named(self, server: ServerConnection, name: bytes, statement: Statement) -> bytes:
         if server.prepared.in_doubt(statement):
@@ -429,11 +440,11 @@ class Translator:
             return _send_parse(server, statement, silent=False, undo=undo)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
-            refused = _change_unnamed(server, Change(statement, server.replies))
+            refused = _change_unnamed(server, _PARSE, statement)
 
             def undo_both() -> None:
                 undo()
-                refused()
+                refused.fail()
 
             server.replies.expect(Expected(replies.PARSE, on_failed=undo_both))
             return statement.parse_message(b"")
@@ -520,23 +531,28 @@ class Translator:
         # What was put in front may have dropped it.
         if server.unnamed.now() is statement or statement.body == UNSEEN_BODY:
             return before, b""
-        undo = _change_unnamed(server, Change(statement, server.replies))
-        server.replies.expect(Expected(replies.PARSE, silent=True, on_failed=undo))
+        _expect_silently(server, _change_unnamed(server, _PARSE, statement))
         return before + statement.parse_message(b""), b""
 
     def _without_unnamed(self, server: ServerConnection) -> bytes:
         """What to send so that a message that names it fails, as PostgreSQL has it."""
         if server.unnamed.now() is None:
             return b""
-        undo = _change_unnamed(server, Change(None, server.replies))
-        server.replies.expect(Expected(replies.CLOSE, silent=True, on_failed=undo))
+        _expect_silently(server, _change_unnamed(server, replies.CLOSE, None))
         return messages.message(b"C", b"S\0")
 
 
-def _change_unnamed(server: ServerConnection, change: Change) -> Callable[[], None]:
-    """A message that changes a server's unnamed statement is sent; what to do if it fails."""
+def _change_unnamed(server: ServerConnection, kind: int, statement: Statement | None) -> Change:
+    """A message that changes a server's unnamed statement is sent; its answer, to be expected."""
+    change = change_to(kind, statement, server.replies)
     server.unnamed.change(change, server.replies.head is None)
     return change
+
+
+def _expect_silently(server: ServerConnection, change: Change) -> None:
+    """A message of the gateway's own changes the unnamed statement."""
+    change.silent = True
+    server.replies.expect(change)
 
 
 def _by_sql(name: bytes, verb: Verb, effect: Effect) -> Facts:
