@@ -120,7 +120,7 @@ class Standing:
     def __init__(self, instructions: Iterable[Instruction] = ()) -> None:
         self._orders: dict[tuple[Deed, Scope], Instruction] = {}
         self.pauses: dict[Scope, float] = {}
-        """When each of them ends by itself."""
+        """When each of them ends by itself; 0: never."""
         self.drained: set[str] = set()
         """Endpoints that get no new work, by name."""
         self.disabled: set[Scope] = set()
@@ -161,7 +161,7 @@ class Standing:
 
     def instructions(self, now: float) -> list[Instruction]:
         """What to tell somebody who comes later."""
-        pauses = [one for one in self._of(Deed.PAUSE) if one.ends_at > now]
+        pauses = [one for one in self._of(Deed.PAUSE) if not _is_over(one.ends_at, now)]
         others = [*self._of(Deed.DRAIN), *self._of(Deed.DISABLE)]
         return [
             *pauses,
@@ -170,7 +170,7 @@ class Standing:
 
     def expire(self, now: float) -> list[Scope]:
         """End the pauses whose time is up; which."""
-        ended = [scope for scope, ends_at in self.pauses.items() if ends_at <= now]
+        ended = [scope for scope, ends_at in self.pauses.items() if _is_over(ends_at, now)]
         for scope in ended:
             del self._orders[Deed.PAUSE, scope]
         self._sort()
@@ -231,3 +231,7 @@ def endpoints(snapshot: Snapshot) -> Iterator[Endpoint]:
     """Every endpoint of every shard."""
     for shard in snapshot.shards.values():
         yield from (shard.primary, *shard.replicas)
+
+
+def _is_over(ends_at: float, now: float) -> bool:
+    return 0 < ends_at <= now

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from gateway.admin.operations import still_running
+from gateway.admin.operations import carry_out, still_running
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.protocol import messages
-from gateway.session.standing import Kind, Scope
+from gateway.session.standing import Deed, Instruction, Kind, Scope
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
@@ -291,7 +291,7 @@ async def test_a_pause_waits_for_an_owners_read_in_line_behind_another_owners(
 
 
 async def test_orders_and_new_bounds_disturb_nobody_in_line(house: House) -> None:
-    """Connections replaced, the bound lowered and raised: nobody hears of it."""
+    """Connections replaced, the bound lowered and raised, all paused: nobody hears of it."""
     await learn(house)
     over = asyncio.Event()
 
@@ -305,7 +305,8 @@ async def test_orders_and_new_bounds_disturb_nobody_in_line(house: House) -> Non
         await wire.close()
         return rounds
 
-    pool = house.pool
+    pool, context = house.pool, house.worker.context
+    everything = Scope(Kind.ALL)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(steady(client)) for client in range(CLIENTS)]
         for number in range(1, 400):
@@ -314,6 +315,11 @@ async def test_orders_and_new_bounds_disturb_nobody_in_line(house: House) -> Non
             await asyncio.sleep(0.05)
             pool.reconnect()
             pool.resize(pool.limits.model_copy(update={"max": 1 + number % 2}))
+            carry_out(context, Instruction(Deed.PAUSE, everything))
+            assert everything in context.pauses.standing.pauses
+            await eventually(lambda: not still_running(context, everything))
+            assert not any(server.line for server in pool.core.servers(ServerState.BUSY))
+            carry_out(context, Instruction(Deed.RESUME, everything))
         over.set()
     assert all(task.result() > 0 for task in tasks)
     assert pool.counters.rides > CLIENTS

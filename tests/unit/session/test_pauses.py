@@ -145,6 +145,17 @@ def test_a_pause_ends_by_itself_and_is_named_once() -> None:
     assert house.pauses.tick() == []
 
 
+def test_a_pause_without_an_end_stands_until_it_is_ended() -> None:
+    house = House()
+    house.order(Deed.PAUSE, OF_LAW, 0.0)
+    house.now += 1e6
+    assert house.pauses.tick() == []
+    assert [one.scope for one in house.pauses.orders()] == [OF_LAW]
+    assert house.pauses.cover((LAW,))
+    house.order(Deed.RESUME, OF_LAW)
+    assert not house.pauses.cover((LAW,))
+
+
 def test_a_statement_waits_for_so_long_and_so_many_wait() -> None:
     house = House(hold_ms_max=500, hold_clients_max=2)
     house.order(Deed.PAUSE, ALL)
