@@ -9,6 +9,7 @@ from gateway.admin.view import Row
 from gateway.errors import ShuttingDown
 from gateway.pool.core import ServerState
 from gateway.pool.server import IDLE, LinkedClient, ServerConnection
+from gateway.pool.sharing import Nobody
 from gateway.router.identity import LoginKind
 from gateway.router.topology import Shard
 from gateway.session.client import ClientSession, Phase
@@ -179,7 +180,7 @@ def _line(server: ServerConnection, pool: str, state: ServerState, now: float) -
             doing = f"keeps its server for: {', '.join(client.pins) or 'a moment'}"
         since_s = now - client.active_at
         return f"client {client.number} ({client.login.name}) {doing}, for {since_s:.1f} s: {what}"
-    if state is ServerState.CLEANING:
+    if state is ServerState.CLEANING or isinstance(client, Nobody):
         return f"a connection whose client has left is cleaned: {what}"
     return f"the gateway itself asks something: {what}"
 

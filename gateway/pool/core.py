@@ -280,6 +280,12 @@ class PoolCore:
         if not rides:
             del self._rides[server]
 
+    def end_line(self, server: Server, now: float) -> None:
+        """Nobody follows on a server any more."""
+        for turn in self._rides.pop(server, ()):
+            turn.since = now
+            self.fair.end(turn, now)
+
     def to_cleaning(self, server: Server) -> None:
         """A used server is being brought back to its first state, on its user's account."""
         self._cleaning[server] = self._busy.pop(server)
@@ -297,9 +303,7 @@ class PoolCore:
         for servers in self._servers.values():
             if server in servers:
                 self._end(servers.pop(server), now)
-                for turn in self._rides.pop(server, ()):
-                    turn.since = now
-                    self.fair.end(turn, now)
+                self.end_line(server, now)
                 return True
         return False
 

@@ -314,8 +314,7 @@ class Pool:
         self._close_stuck(now)
         self._close_old(now)
         self._end_overstays(now)
-        for server in self.sharing.overdue(now):
-            self.sharing.dissolve(server)
+        self._end_slow_lines(now)
         if self.core.fair.look_again():
             self._look_again_soon()
         self._serve_idle(now)
@@ -323,6 +322,16 @@ class Pool:
         self._lend(now)
         self._ask_for_permits()
         self._permits.report()
+
+    def _end_slow_lines(self, now: float) -> None:
+        """Who is in line asks elsewhere; what nobody waits for is let end, or stopped, as if its
+        client had had the server for itself."""
+        sharing = self.sharing
+        for server in sharing.overdue(now):
+            sharing.dissolve(server)
+            if sharing.is_left(server):
+                sharing.end(server, now)
+                self.abandon(server, mid_message=False, sync_due=False)
 
     def is_shunned(self, now: float) -> bool:
         """Whether who may go elsewhere should: connects fail, and nobody is needed for a trial."""
@@ -401,7 +410,7 @@ class Pool:
     def drop(self) -> None:
         """Close what no client has, whatever it still does."""
         self._close_idle()
-        for server in self.core.servers(ServerState.CLEANING):
+        for server in (*self.core.servers(ServerState.CLEANING), *self.sharing.left()):
             self._cancel_and_close(server)
 
     def reconnect(self) -> None:
@@ -422,7 +431,7 @@ class Pool:
             self.sharing.dissolve(server)
             if server.client is not None:
                 server.client.server_fenced(error)
-        for server in self.core.servers(ServerState.IDLE):
+        for server in (*self.core.servers(ServerState.IDLE), *self.sharing.left()):
             self._close(server)
 
     def retire(self) -> None:

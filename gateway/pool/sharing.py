@@ -103,10 +103,25 @@ class Sharing:
         server.line = [self.nobody(server) if one is rider else one for one in server.line]
 
     def overdue(self, now: float) -> list[ServerConnection]:
-        """Servers on which others wait too long for the end of a read that was to be short."""
+        """Servers on which others, or nobody, wait too long for the end of a read that was to be
+        short."""
         late_s = _PATIENCE * self.short_s
         busy = self._core.servers(ServerState.BUSY)
-        return [one for one in busy if one.line and now - one.turn_at > late_s]
+        shared = [one for one in busy if one.line or isinstance(one.client, Nobody)]
+        return [one for one in shared if now - one.turn_at > late_s]
+
+    def is_left(self, server: ServerConnection) -> bool:
+        """Whether it runs only what clients have asked that have left."""
+        return all(isinstance(one, Nobody) for one in (server.client, *server.line))
+
+    def left(self) -> list[ServerConnection]:
+        """The busy servers of which that is so."""
+        return [one for one in self._core.servers(ServerState.BUSY) if self.is_left(one)]
+
+    def end(self, server: ServerConnection, now: float) -> None:
+        """There is no line any more; all in it had left."""
+        server.line.clear()
+        self._core.end_line(server, now)
 
     def nobody(self, server: ServerConnection) -> Nobody:
         """In place of a client that has left before its answer came."""

@@ -38,6 +38,7 @@ _ENCODING = {b"client_encoding": b"UTF8"}
 FAILS = "SELECT 1/0"
 """The statement that fails; all others do what they say."""
 _COLUMNS = messages.row_description(["kind", "name", "value"])
+_OPERATOR = Login("operator", LoginKind.OPERATOR, "")
 
 
 class _Never(selectors.SelectSelector):
@@ -92,6 +93,11 @@ class Backend:
         self._at_work = False
         self._status = b"I"
         self._pending: list[str] = []
+        self._reads = False
+        """What it is at is a SELECT, which a cancel ends."""
+        self._cancelled = False
+        self._saying: asyncio.TimerHandle
+        """What it has begun, and not said yet."""
 
     # --- transport ---
 
@@ -132,7 +138,7 @@ class Backend:
 
     def _later(self, work: Callable[[], None]) -> None:
         delay_s = self.slow_s or self._postgres.delay()
-        asyncio.get_running_loop().call_later(delay_s, work)
+        self._saying = asyncio.get_running_loop().call_later(delay_s, work)
 
     def _take_one(self) -> None:
         """Runs what was sent; what it commits others may hear of before it has answered."""
@@ -147,10 +153,21 @@ class Backend:
         answer = self._run(first[HEADER_BYTES:-1].decode()) if first else b""
         self._later(partial(self._say, answer, ready=bool(first)))
 
+    def interrupt(self) -> None:
+        """A cancel has come; between two statements it means nothing."""
+        if self._reads and not self._cancelled:
+            self._cancelled = True
+            self._saying.cancel()
+            asyncio.get_running_loop().call_soon(partial(self._say, b"", ready=True))
+
     def _say(self, answer: bytes, *, ready: bool) -> None:
         """Notifications come between transactions, before it says that it is ready."""
         if not self.alive:
             return
+        if self._cancelled:
+            self._status = b"E" if self._status == b"T" else self._status
+            answer = _error("57014", "canceling statement due to user request")
+        self._reads = self._cancelled = False
         if self._status == b"I":
             answer += b"".join(self.inbox)
             self.inbox.clear()
@@ -170,6 +187,7 @@ class Backend:
             self._work()
 
     def _run(self, sql: str) -> bytes:
+        self._reads = sql.startswith("SELECT")
         if sql.startswith("SELECT kind"):
             return self._probe()
         commands = [one.strip() for one in sql.split(";") if one.strip()]
@@ -197,6 +215,8 @@ class Backend:
             if verb == "ROLLBACK":
                 self._pending.clear()
             self._status = b"I"
+        elif verb == "SELECT":
+            return _read(command.removeprefix("SELECT "))
         else:
             self._pending.append(command)
         return messages.command_complete("DISCARD ALL" if verb == "DISCARD" else verb)
@@ -212,6 +232,12 @@ class Backend:
 
 def _error(sqlstate: str, text: str) -> bytes:
     return messages.message(b"E", f"SERROR\0VERROR\0C{sqlstate}\0M{text}\0\0".encode())
+
+
+def _read(value: str) -> bytes:
+    """What it has read: what it was asked for."""
+    row = messages.row_description(["value"]) + messages.data_row([value])
+    return row + messages.command_complete("SELECT 1")
 
 
 class Postgres:
@@ -250,15 +276,18 @@ class Postgres:
             if channel in backend.channels:
                 backend.hear(message, other=backend is not sender)
 
-    async def cancel(self, *_: object) -> None:
-        """In place of the pool's own cancel; nothing here takes long enough for one."""
+    async def cancel(self, dsn: Dsn, pid: int, *_: object) -> None:
+        """In place of the pool's own cancel."""
         await asyncio.sleep(self.delay())
+        for backend in self.backends:
+            if backend.pid == pid:
+                backend.interrupt()
 
 
 class Client:
     """A client's end of its connection, and the session at the other end of it."""
 
-    def __init__(self, worker: Worker, number: int) -> None:
+    def __init__(self, worker: Worker, number: int, login: Login = _OPERATOR) -> None:
         self.heard: list[tuple[str, str]] = []
         """Channel and payload of each notification."""
         self.open = True
@@ -268,7 +297,7 @@ class Client:
         self._commands: deque[str] = deque()
         self._pending: list[str] = []
         guest = Guest(
-            Login("operator", LoginKind.OPERATOR, ""),
+            login,
             Asked("law"),
             number,
             b"key.",
