@@ -32,7 +32,7 @@ cdef class PoolCore:
     cpdef bint crowded(self) except -1
     cpdef first(self, double now)
     @cython.locals(since=cython.double, rides=list)
-    cpdef double ride(self, server, double now) except? -1
+    cpdef double ride(self, server, waiter, double now) except? -1
     @cython.locals(rides=list, turn=Turn)
     cpdef pass_on(self, server, double now)
     cdef tuple _serve(self, server, double now)

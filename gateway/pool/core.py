@@ -259,9 +259,10 @@ class PoolCore:
         """Who is to be served next, and goes on waiting; None when nobody may have a server."""
         return self.fair.first(now) if self.fair.ready else None
 
-    def ride(self, server: Server, now: float) -> float:
-        """He follows on a busy server; since when he waited. -1: nobody may, after all."""
-        served = self.fair.next(now)
+    def ride(self, server: Server, waiter: Waiter, now: float) -> float:
+        """The `first` one follows on a busy server; since when he waited. -1: he may not, after
+        all, and goes on waiting."""
+        served = self.fair.follow(waiter, now)
         if served is None:
             return -1.0
         _, since, turn = served

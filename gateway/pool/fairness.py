@@ -365,12 +365,25 @@ class FairQueue:
     def next(self, now: float) -> tuple[Waiter, float, Turn] | None:
         """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
         while (account := self._first(now)) is not None:
-            refusing = _take(account.meters) if account.meters else None
-            if refusing is None:
-                return self._serve(account, now)
-            heappop(self._heap)
-            account.entry = 0
-            self._park(account, refusing)
+            served = self._try(account, now)
+            if served is not None:
+                return served
+        return None
+
+    def follow(self, waiter: Waiter, now: float) -> tuple[Waiter, float, Turn] | None:
+        """The same for whom `first` has just named; None where another worker was quicker."""
+        account = self._account_of[waiter]
+        assert self._heap[0][1] == account.entry
+        return self._try(account, now)
+
+    def _try(self, account: Account, now: float) -> tuple[Waiter, float, Turn] | None:
+        """The turn of the first account, unless a bound of all workers refuses it by now."""
+        refusing = _take(account.meters) if account.meters else None
+        if refusing is None:
+            return self._serve(account, now)
+        heappop(self._heap)
+        account.entry = 0
+        self._park(account, refusing)
         return None
 
     def _first(self, now: float) -> Account | None:

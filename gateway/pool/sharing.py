@@ -76,7 +76,7 @@ class Sharing:
             waiter = core.first(now)
             if waiter is None or server.closing or not waiter.may_ride(server):
                 break
-            since = core.ride(server, now)
+            since = core.ride(server, waiter, now)
             if since < 0:
                 break
             counters.served(now - since)

@@ -113,7 +113,7 @@ class FairMachine(RuleBasedStateMachine):
             assert not any(line and self.may_have(one) for one, line in self.waiting.items())
             return
         server = busy[choice % len(busy)]
-        self.core.ride(server, self.now)
+        self.core.ride(server, first, self.now)
         self.riding.setdefault(server, []).append(self.taken(first))
 
     @precondition(lambda self: any(self.riding.values()))

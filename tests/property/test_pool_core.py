@@ -123,7 +123,7 @@ class PoolMachine(RuleBasedStateMachine):
         server = list(self.holder)[choice % len(self.holder)]
         client, since = self.waiting.pop(0)
         assert self.core.first(self.now) == client
-        assert self.core.ride(server, self.now) == since
+        assert self.core.ride(server, client, self.now) == since
         self.riders.setdefault(server, []).append(client)
 
     @precondition(lambda self: any(self.riders.values()))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.pool.core import PoolCore
 from gateway.pool.fairness import FairQueue, Tenant, Turn
 from gateway.pool.seats import Seats, SharedBound, new_seats
 
@@ -146,6 +147,22 @@ def test_of_two_who_take_the_last_at_once_none_has_one_too_many() -> None:
     worker.look_again()
     assert (len(worker.turns), worker.waiting) == (0, 1)
     assert seats.total('owner "7"') == 0, "what could not be had is given back"
+
+
+def test_who_may_not_follow_on_a_server_after_all_goes_on_waiting_and_is_nobody_else() -> None:
+    seats = Seats.private()
+    core = PoolCore(0, 1, 100)
+    core.fair.others_of = lambda name: Quicker(seats, name, WORKERS)
+    core.opening = 1
+    core.opened("server")
+    core.enqueue("bounded", 0.0, bounded(1))
+    core.enqueue("free", 0.0, Tenant("8"))
+    assert core.first(0.0) == "bounded"
+    assert core.ride("server", "bounded", 0.0) == -1
+    assert list(core.queue) == ["bounded", "free"]
+    assert core.first(0.0) == "free"
+    assert core.ride("server", "free", 0.0) == 0
+    assert list(core.queue) == ["bounded"]
 
 
 STEPS = st.lists(

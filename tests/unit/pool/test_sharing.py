@@ -22,7 +22,7 @@ def busy(*waiting: tuple[str, Tenant]) -> PoolCore:
 def ride(core: PoolCore, now: float, suits: str = "abcd") -> tuple[str, float] | None:
     """Who follows, if he suits, as `Sharing` does it; and since when he waited."""
     first = core.first(now)
-    return None if first is None or first not in suits else (first, core.ride("server", now))
+    return None if first is None or first not in suits else (first, core.ride("server", first, now))
 
 
 def test_who_follows_is_who_would_be_served_next() -> None:
