@@ -15,6 +15,9 @@ from gateway.pool.fairness import NOBODY, FairQueue, Meter, Tenant, Turn, Waiter
 Server = Any
 """A server connection, by its hash."""
 
+_UNBOUNDED = 1 << 30
+"""More than anybody can hold: what was in force once need not be taken apart."""
+
 _Held = Tenant | Turn | None
 """Who has a server: after a wait or with bounds, a turn; else a tenant; nobody while it is idle."""
 
@@ -95,7 +98,7 @@ class PoolCore:
         fair = self.fair
         if not self._reserve and fair.everybody is None:
             return
-        others = max(1, self._maximum - self._reserve)
+        others = max(1, self._maximum - self._reserve) if self._reserve else _UNBOUNDED
         if fair.everybody is None:
             fair.everybody = Meter(others)
         fair.rebound(fair.everybody, others)

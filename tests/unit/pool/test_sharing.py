@@ -65,6 +65,14 @@ def test_a_server_that_goes_with_a_line_leaves_nothing_behind() -> None:
     assert core.settle("next", ServerState.BUSY, 1.0) == ("c", 1.0), "the bound is free again"
 
 
+def test_a_reserve_for_operators_that_is_given_up_bounds_nobody_any_more() -> None:
+    core = busy(("a", ONE), ("b", ONE))
+    core.reserve = 1
+    core.reserve = 0
+    assert core.settle("server", ServerState.BUSY, 0.0) == ("a", 0.0)
+    assert ride(core, 0.0) == ("b", 0.0)
+
+
 def test_a_fingerprint_is_short_when_it_was_so_several_times() -> None:
     timing = Timing()
     for _ in range(2):
