@@ -6,7 +6,7 @@ from gateway.protocol.framing cimport message_size
 
 cdef Py_ssize_t _HEADER_BYTES, _UNIT_MAX_BYTES
 cdef int _SYNC, _TERMINATE
-cdef bytes _ONE_MESSAGE, _EXTENDED, _MEANINGLESS, _ENDS_UNIT
+cdef bytes _ONE_MESSAGE, _EXTENDED, _MEANINGLESS, _ENDS_UNIT, _MAY_COPY
 cdef object _MORE, _SERVER
 
 @cython.final
@@ -17,5 +17,7 @@ cdef class Inbox:
     cdef public Py_ssize_t _skip
     cpdef next(self)
     cpdef _look(self, int tag, Py_ssize_t size)
-    @cython.locals(pos=cython.Py_ssize_t, end=cython.Py_ssize_t, size=cython.Py_ssize_t)
+    @cython.locals(
+        pos=cython.Py_ssize_t, end=cython.Py_ssize_t, size=cython.Py_ssize_t, tag=cython.int
+    )
     cdef bint _unit_complete(self) except -1

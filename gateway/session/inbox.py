@@ -23,6 +23,8 @@ _EXTENDED = b"PBDEC"
 _MEANINGLESS = b"Hdcf"
 """Flush with nothing to flush; copy data that comes late, after its COPY has failed."""
 _ENDS_UNIT = b"SHQFX"
+_MAY_COPY = b"Edcf"
+"""Of a batch without an end: PostgreSQL asks for the rows of a COPY when it is executed."""
 _SYNC = ord("S")
 _SYNC_MAX_BYTES = 10_000
 """PostgreSQL's own bound on messages of such kinds (PQ_SMALL_MESSAGE_LIMIT)."""
@@ -114,12 +116,13 @@ class Inbox:
         self._skip -= dropped
 
     def _unit_complete(self) -> bool:
-        pos, end = 0, len(self.data)
+        pos, end, tag = 0, len(self.data), 0
         while end - pos >= _HEADER_BYTES:
             size = message_size(self.data, pos)
             if size > end - pos:
                 return False
-            if self.data[pos] in _ENDS_UNIT:
+            tag = self.data[pos]
+            if tag in _ENDS_UNIT:
                 return True
             pos += size
-        return False
+        return pos == end and tag in _MAY_COPY and b"copy" in self.data.lower()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.differential.script import (
@@ -14,6 +16,7 @@ from tests.differential.script import (
     Step,
     bind,
     close,
+    copy_data,
     copy_fail,
     describe,
     execute,
@@ -25,6 +28,7 @@ from tests.differential.script import (
 )
 from tests.differential.talk import Part
 from tests.differential.twins import Twins
+from tests.wire import Place, Wire
 
 A, B, C = 0, 1, 2
 
@@ -345,3 +349,21 @@ async def test_a_reset_goes_back_to_what_startup_said(twins: Twins, way: str) ->
 async def test_a_reset_takes_no_snapshot(twins: Twins) -> None:
     steps = tuple((A, step) for step in _BEFORE_SET_TRANSACTION)
     await twins.play(Script(steps, ({"options": "-c work_mem=7MB"}, {}, {}, {})))
+
+
+async def _asked_for_rows(place: Place) -> str:
+    """Message types of a COPY that no Sync stands behind until its rows were asked for."""
+    wire = await Wire.logged_in(place)
+    wire.send(*(part.data for part in run(_COPY) if part.tag != "D"))
+    async with asyncio.timeout(10):
+        heard = await wire.until("G")
+        wire.send(*(part.data for part in (copy_data(b"1\n"), COPY_DONE, SYNC)))
+        heard += await wire.until("Z")
+    await wire.close()
+    return "".join(one.tag for one in heard)
+
+
+async def test_rows_are_asked_for_without_a_sync(twins: Twins, roaming_twins: Twins) -> None:
+    for both in (twins, roaming_twins):
+        await both.play(Script(()))
+        assert [await _asked_for_rows(place) for place in both.places] == ["12GCZ"] * 2

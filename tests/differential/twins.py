@@ -86,6 +86,11 @@ class Twins:
         for admin in self._admins:
             await admin.close()
 
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """The gateway, and PostgreSQL itself; with the content once a script has been played."""
+        return self._through, self._direct
+
     # --- a script ---
 
     async def play(self, script: Script) -> None:
