@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from gateway.router.identity import LoginKind
 from tests.suites import results, runners
 from tests.suites.places import direct_place, gateway_place
 from tests.suites.sources import NoSource, folder_of, python_of
@@ -23,7 +24,7 @@ def main() -> int:
     chosen = [suite for suite in SUITES if not options.names or suite.name in options.names]
     given = dict(_name_and_folder(source) for source in options.source)
     CACHE.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_compare(chosen, given, options.select))
+    return asyncio.run(_compare(chosen, given, options.select, LoginKind(options.login)))
 
 
 def _options() -> argparse.Namespace:
@@ -43,7 +44,16 @@ def _options() -> argparse.Namespace:
         default="",
         help="some tests of it: as pytest's -k, or a part of their name",
     )
+    parser.add_argument(
+        "--login",
+        choices=[kind.value for kind in LoginKind],
+        default=LoginKind.OPERATOR.value,
+        help="of which kind the gateway's login is; a service login for libpq's drivers alone,"
+        " an owner's for one suite at a time",
+    )
     options = parser.parse_args()
+    if options.login == LoginKind.OWNER and len(options.names) != 1:
+        parser.error("an owner's login knows the database of one suite: name it")
     if unknown := set(options.names) - set(names):
         parser.error(f"unknown suite: {', '.join(sorted(unknown))}")
     return options
@@ -54,12 +64,15 @@ def _name_and_folder(source: str) -> tuple[str, Path]:
     return name, Path(folder).absolute()
 
 
-async def _compare(chosen: Sequence[Suite], given: dict[str, Path], select: str) -> int:
+async def _compare(
+    chosen: Sequence[Suite], given: dict[str, Path], select: str, kind: LoginKind
+) -> int:
     python = python_of(CACHE)
     rows, differ = [], 0
     async with AsyncExitStack() as stack:
         direct = await stack.enter_async_context(direct_place(chosen))
-        through = await stack.enter_async_context(gateway_place(chosen, CACHE / "gateway.log"))
+        behind = gateway_place(chosen, CACHE / "gateway.log", kind=kind)
+        through = await stack.enter_async_context(behind)
         for suite in chosen:
             try:
                 folder = folder_of(suite, CACHE, given)

@@ -23,9 +23,9 @@ import yaml
 from gateway.demo.binaries import find_postgres
 from gateway.demo.postgres import FAST, HOST, SUPERUSER, Cluster, free_port, port_is_free
 from gateway.demo.process import open_log, spawn, stop, tail
-from gateway.directory.owners import add_login, open_meta
+from gateway.directory.owners import add_grant, add_login, open_meta
 from gateway.migrate.provision import provision
-from gateway.router.identity import LoginKind
+from gateway.router.identity import Grant, LoginKind, Scope
 from gateway.settings.dsn import parse
 from gateway.settings.model import Settings
 from tests.suites.suites import Place, Suite
@@ -36,6 +36,10 @@ POOL_MAX = 20
 
 _META = "gateway_meta"
 _THERE_ALREADY = "postgres"
+_OWNER_NAMED_LIKE_ITS_INDUSTRY = """
+    SELECT $1::text AS id, $1::text AS industry, NULL::text AS shard, 0 AS epoch
+"""
+_OPTIONS = {LoginKind.SERVICE: "-c gateway.owner={database}"}
 _ROOT = Path(__file__).parents[2]
 _START_TIMEOUT_S = 20
 _SERVER_SETTINGS = {**FAST, "max_connections": "200", "max_prepared_transactions": "50"}
@@ -50,20 +54,24 @@ async def direct_place(suites: Sequence[Suite]) -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def gateway_place(
-    suites: Sequence[Suite], log: Path, pool: Mapping[str, int] = MappingProxyType({})
+    suites: Sequence[Suite],
+    log: Path,
+    pool: Mapping[str, int] = MappingProxyType({}),
+    kind: LoginKind = LoginKind.OPERATOR,
 ) -> AsyncIterator[Place]:
     """The same behind a gateway in transaction pooling, which is a process of its own.
 
-    ``pool`` are settings of its pools other than usual.
+    ``pool`` are settings of its pools other than usual. Through an owner's login there is no
+    database but the first suite's.
     """
     async with _server("behind", suites) as cluster:
         settings = _settings(cluster, suites)
         settings["pool"] |= pool
-        await _make_directory(cluster)
+        await _make_directory(cluster, kind, suites[0].database)
         with tempfile.TemporaryDirectory(prefix="gateway-suites-") as folder:
             config = _write(settings, Path(folder))
             async with _gateway(config, settings["listen"]["port"], log) as port:
-                yield Place(HOST, port, USER, PASSWORD)
+                yield Place(HOST, port, USER, PASSWORD, _OPTIONS.get(kind, ""))
 
 
 @asynccontextmanager
@@ -115,6 +123,7 @@ def _settings(cluster: Cluster, suites: Sequence[Suite]) -> dict[str, Any]:
         "http": {"port": None},
         "pool": {"mode": "transaction", "max": POOL_MAX},
         "meta": {"primary": cluster.dsn(_META)},
+        "directory": {"owner_query": _OWNER_NAMED_LIKE_ITS_INDUSTRY},
         "industries": {
             name: {"shards": [{"primary": cluster.dsn(name)}]} for name in sorted(names)
         },
@@ -127,15 +136,22 @@ def _write(settings: dict[str, Any], folder: Path) -> Path:
     return config
 
 
-async def _make_directory(cluster: Cluster) -> None:
-    """A meta database with one login: an operator, who may name any database."""
+async def _make_directory(cluster: Cluster, kind: LoginKind, owner: str) -> None:
+    """A meta database with one login; an operator's may name any database."""
     meta = cluster.dsn(_META)
     only_meta = Settings.model_validate(
         {"meta": {"primary": meta}, "industries": {"ANY": {"shards": [{"primary": meta}]}}}
     )
     await provision(only_meta, report=lambda line: None)
     async with open_meta(parse(meta)) as connection:
-        await add_login(connection, USER, LoginKind.OPERATOR, password=PASSWORD)
+        first = LoginKind.OPERATOR if kind is LoginKind.OWNER else kind
+        await add_login(connection, USER, first, password=PASSWORD)
+        if kind is LoginKind.OWNER:  # of an owner that only the query above knows
+            await connection.execute(
+                "UPDATE gateway.login SET kind = 'owner', owner_id = $1", owner
+            )
+        elif kind is LoginKind.SERVICE:
+            await add_grant(connection, USER, Grant(Scope.ALL))
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ class Place:
     port: int
     user: str
     password: str = field(repr=False)
+    options: str = ""
+    """What libpq's programs and drivers ask for at startup, with ``{database}`` filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Suite:
             "database": self.database,
         }
         environ = {name: value.format(**values) for name, value in self.environ.items()}
+        if place.options:
+            environ["PGOPTIONS"] = place.options.format(**values)
         arguments = [argument.format(**values) for argument in self.arguments]
         arguments += [f"--deselect={test}" for test in self.deselected]
         return environ, [*self.tests, *arguments]
