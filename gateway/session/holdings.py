@@ -222,6 +222,8 @@ class Holdings:
 
     def note(self, facts: Facts, text: bytes) -> None:
         """A statement with these facts is being run; ``text`` may be empty, or end with NUL."""
+        if not self.effects:
+            self._said = ()
         self.effects |= facts.effects
         if facts.effects & _MAY_PIN and len(self._said) < _SAID_MAX:
             # A long one is not kept: nothing of it is shown but its verb.
@@ -312,7 +314,9 @@ class Holdings:
                 self.unpin(held)
         for pin in pins:
             self.pin(pin)
+        said = self._said if found.channels else ()  # a LISTEN may pin later, when it is placed
         self.settle()
+        self._said = said
 
     def _take_prepared(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """What our statements have prepared and deallocated on a server."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from time import monotonic
 
 from gateway.demo.binaries import find_postgres
+from gateway.router.identity import LoginKind
 from tests.suites import results
 from tests.suites.places import direct_place, gateway_place
 from tests.suites.results import Outcome, Run
@@ -97,6 +98,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tests", nargs="+", help="these alone, in this order, one at a time")
     parser.add_argument("--pool-max", type=int, default=POOL_MAX, help="the gateway's connections")
     parser.add_argument("--only", choices=("direct", "gateway"), help="one side alone")
+    parser.add_argument(
+        "--login",
+        type=LoginKind,
+        choices=list(LoginKind),
+        default=LoginKind.OPERATOR,
+        help="of which kind the gateway's login is",
+    )
     return parser.parse_args()
 
 
@@ -108,7 +116,7 @@ async def _compare(material: Material, folder: Path, options: argparse.Namespace
             place = await stack.enter_async_context(
                 direct_place([_SUITE])
                 if side == "direct"
-                else gateway_place([_SUITE], CACHE / "gateway.log", pool)
+                else gateway_place([_SUITE], CACHE / "gateway.log", pool, options.login)
             )
             output = folder / side
             runs[side] = await asyncio.to_thread(_run, material, place, output, options)
@@ -217,7 +225,11 @@ def _run(material: Material, place: Place, output: Path, options: argparse.Names
             subprocess.run(
                 command,
                 cwd=output,
-                env={"PATH": os.environ["PATH"], "PGPASSWORD": place.password},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PGPASSWORD": place.password,
+                    "PGOPTIONS": place.options.format(database=_SUITE.database),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
