@@ -241,11 +241,11 @@ def _pool_gauges(now: float) -> tuple[_PoolMetric, ...]:
         _PoolMetric(
             "resting_servers", "Servers that clients keep in transactions or pinned.", resting
         ),
-        _PoolMetric("waiting_clients", "Clients waiting.", lambda pool: len(pool.core.queue)),
+        _PoolMetric("waiting_clients", "Clients waiting.", lambda pool: len(pool.core.fair)),
         _PoolMetric(
             "kept_back_clients",
             "Clients waiting because of a limit of their own.",
-            lambda pool: len(pool.core.queue) - pool.core.fair.ready,
+            lambda pool: len(pool.core.fair) - pool.core.fair.ready,
         ),
         _PoolMetric(
             "waiting_owners",

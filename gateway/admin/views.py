@@ -49,8 +49,8 @@ def _count(state: ServerState) -> Callable[[Pool, float], Cell]:
 
 def longest_wait_s(pool: Pool, now: float) -> float:
     """How long the client that waits longest has waited, in seconds."""
-    since = next(iter(pool.core.queue.values()), None)
-    return 0.0 if since is None else max(0.0, now - since)
+    longest = next(iter(pool.core.fair.places.values()), None)
+    return 0.0 if longest is None else max(0.0, now - longest.since)
 
 
 def resting(pool: Pool) -> int:
@@ -71,8 +71,8 @@ POOLS: View[Pool] = View(
     opening=lambda pool, now: pool.core.opening,
     min=lambda pool, now: pool.core.minimum,
     max=lambda pool, now: pool.core.maximum,
-    waiting=lambda pool, now: len(pool.core.queue),
-    kept_back=lambda pool, now: len(pool.core.queue) - pool.core.fair.ready,
+    waiting=lambda pool, now: len(pool.core.fair),
+    kept_back=lambda pool, now: len(pool.core.fair) - pool.core.fair.ready,
     owners_waiting=lambda pool, now: pool.core.fair.owners_waiting,
     longest_wait_ms=lambda pool, now: int(longest_wait_s(pool, now) * 1000),
     retiring=lambda pool, now: pool.core.retired,
@@ -284,7 +284,7 @@ WORKERS: View[Context] = View(
     pid=lambda one, now: os.getpid(),
     clients=lambda one, now: len(one.registry),
     servers=lambda one, now: sum(pool.core.live for pool in one.pools),
-    waiting=lambda one, now: sum(len(pool.core.queue) for pool in one.pools),
+    waiting=lambda one, now: sum(len(pool.core.fair) for pool in one.pools),
     transactions=lambda one, now: one.counters.transactions,
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from gateway.pool.fairness import NOBODY, FairQueue, Meter, Tenant, Turn, Waiter
+from gateway.pool.fairness import NOBODY, FairQueue, Meter, Place, Tenant, Turn, Waiter
 
 Server = Any
 """A server connection, by its hash."""
@@ -114,9 +114,9 @@ class PoolCore:
         return list(self._servers[state])
 
     @property
-    def queue(self) -> dict[Waiter, float]:
-        """Everybody who waits, as they came, and since when."""
-        return self.fair.since
+    def queue(self) -> dict[Waiter, Place]:
+        """Everybody who waits, as they came."""
+        return self.fair.places
 
     def tenant(self, server: Server) -> Tenant:
         """For whom a busy server works."""
@@ -129,7 +129,7 @@ class PoolCore:
     def in_use(self) -> int:
         """Clients served, and clients that wait."""
         riding = sum(map(len, self._rides.values())) if self._rides else 0
-        return len(self._busy) + riding + len(self.queue)
+        return len(self._busy) + riding + len(self.fair)
 
     @property
     def live(self) -> int:

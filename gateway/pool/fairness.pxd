@@ -25,6 +25,13 @@ cdef class Meter:
     cdef public bint chance
 
 @cython.final
+cdef class Place:
+    cdef public object waiter
+    cdef public Account account
+    cdef public Tenant tenant
+    cdef public double since
+
+@cython.final
 cdef class Account:
     cdef public object key
     cdef public double weight
@@ -35,6 +42,13 @@ cdef class Account:
     cdef public Meter parked_at
     cdef public double tag
     cdef public Py_ssize_t entry
+    cdef public Py_ssize_t waiting
+    cdef public list _line
+    cdef public Py_ssize_t _first
+    cdef enter(self, Place place)
+    @cython.locals(line=list, place=Place)
+    cdef Place first(self)
+    cdef left(self, Place place)
 
 @cython.final
 cdef class Turn:
@@ -45,14 +59,13 @@ cdef class Turn:
     cdef public double since
 
 cdef class FairQueue:
-    cdef public dict since
+    cdef public dict places
+    cdef public Py_ssize_t owners_waiting
     cdef public Py_ssize_t ready
     cdef public double contended_since
     cdef public double virtual
     cdef public Meter everybody
     cdef public object others_of
-    cdef public dict _account_of
-    cdef public dict _lines
     cdef public dict _accounts
     cdef public object _meters
     cdef public list _heap
@@ -62,22 +75,24 @@ cdef class FairQueue:
     cdef public dict _own_timeouts
     cdef public double _seen_s
     cdef public list _shared
-    @cython.locals(account=Account, own=cython.Py_ssize_t)
+    @cython.locals(account=Account, own=cython.Py_ssize_t, place=Place)
     cpdef add(self, waiter, Tenant tenant, double now, Py_ssize_t room)
-    cdef _left(self, waiter, Account account, line)
+    @cython.locals(account=Account)
+    cdef _left(self, Place place)
     @cython.locals(account=Account)
     cpdef first(self, double now)
     @cython.locals(account=Account)
     cpdef next(self, double now)
     @cython.locals(account=Account, tag=cython.double, entry=cython.Py_ssize_t)
     cdef Account _first(self, double now)
-    @cython.locals(guess_s=cython.double)
+    @cython.locals(guess_s=cython.double, place=Place)
     cdef _serve(self, Account account, double now)
     @cython.locals(account=Account)
     cpdef follow(self, waiter, double now)
     cdef _try(self, Account account, double now)
     @cython.locals(account=Account, turn=Turn, took_s=cython.double, meter=Meter)
     cpdef end(self, held, double now)
+    cdef tuple _meters_of(self, Tenant tenant)
     cdef _advance(self, Account account)
     @cython.locals(account=Account, took_s=cython.double)
     cdef _charge_late(self, Tenant tenant, double since, double now)

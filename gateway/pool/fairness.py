@@ -9,7 +9,6 @@ SIGCOMM 1996.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -140,10 +139,28 @@ class Meter:
             self.others.wait(bool(self.kept))
 
 
+class Place:
+    """Where a client stands in its owner's line; ``waiter`` is None when it has left."""
+
+    __slots__ = ("account", "since", "tenant", "waiter")
+
+    def __init__(self, waiter: Waiter, account: Account, tenant: Tenant, since: float) -> None:
+        self.waiter = waiter
+        self.account = account
+        self.tenant = tenant
+        self.since = since
+
+
+_GONE_MAX = 16
+"""So many places that nobody has any more are kept in a line."""
+
+
 class Account:
     """One owner in one pool: its clients that wait, and what it has used, on the virtual clock."""
 
     __slots__ = (
+        "_first",
+        "_line",
         "entry",
         "finish",
         "guess_s",
@@ -152,6 +169,7 @@ class Account:
         "meters",
         "parked_at",
         "tag",
+        "waiting",
         "weight",
     )
 
@@ -168,6 +186,34 @@ class Account:
         self.tag = 0.0
         self.entry = 0
         """Number of its valid entry in the queue's heap, or in that of ``parked_at``; 0: none."""
+        self.waiting = 0
+        """Its clients that wait."""
+        self._line: list[Place] = []
+        """They, as they came, from ``_first`` on; and some who have left."""
+        self._first = 0
+
+    def enter(self, place: Place) -> None:
+        """One more waits."""
+        self._line.append(place)
+        self.waiting += 1
+
+    def first(self) -> Place:
+        """Who came first; somebody waits."""
+        line = self._line
+        while line[self._first].waiter is None:
+            self._first += 1
+        return line[self._first]
+
+    def left(self, place: Place) -> None:
+        """One waits no more."""
+        place.waiter = None
+        self.waiting -= 1
+        if not self.waiting:
+            self._line = []
+            self._first = 0
+        elif len(self._line) > 2 * self.waiting + _GONE_MAX:
+            self._line = [one for one in self._line if one.waiter is not None]
+            self._first = 0
 
 
 class Turn:
@@ -194,13 +240,11 @@ class FairQueue:
     """Clients that wait, by owner. Seconds are those of one clock, which never goes back."""
 
     __slots__ = (
-        "_account_of",
         "_accounts",
         "_entries",
         "_guess_s",
         "_heap",
         "_idle",
-        "_lines",
         "_meters",
         "_own_timeouts",
         "_seen_s",
@@ -208,14 +252,17 @@ class FairQueue:
         "contended_since",
         "everybody",
         "others_of",
+        "owners_waiting",
+        "places",
         "ready",
-        "since",
         "virtual",
     )
 
     def __init__(self) -> None:
-        self.since: dict[Waiter, float] = {}
-        """Everybody who waits, as they came, and since when."""
+        self.places: dict[Waiter, Place] = {}
+        """Everybody who waits, as they came."""
+        self.owners_waiting = 0
+        """Owners with clients in the queue."""
         self.ready = 0
         """How many of them no bound of their own keeps back."""
         self.contended_since = 0.0
@@ -225,8 +272,6 @@ class FairQueue:
         """All that are not operators, where operators have servers of their own."""
         self.others_of: Callable[[str], Others] | None = None
         """For a bound's name, where several workers share it."""
-        self._account_of: dict[Waiter, Account] = {}
-        self._lines: dict[Account, OrderedDict[Waiter, Tenant]] = {}
         self._accounts: dict[Hashable, Account] = {}
         self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._heap: list[tuple[float, int, Account]] = []
@@ -241,17 +286,12 @@ class FairQueue:
     # --- figures ---
 
     def __len__(self) -> int:
-        return len(self.since)
+        return len(self.places)
 
     @property
     def accounts(self) -> int:
         """Owners that something is known of."""
         return len(self._accounts)
-
-    @property
-    def owners_waiting(self) -> int:
-        """Owners with clients in the queue."""
-        return len(self._lines)
 
     # --- who waits ---
 
@@ -262,17 +302,15 @@ class FairQueue:
         """
         self._seen_s = now
         account = self._account(tenant)
-        line = self._lines.get(account)
-        own = len(line) if line is not None and tenant is not NOBODY else 0
+        own = 0 if tenant is NOBODY else account.waiting
         if room <= 0 or own >= _QUEUE_PART * room:
             self._forget_if_idle(account)
-            raise _full(len(self.since), tenant, own if room > 0 else 0)
-        if line is None:
-            line = self._lines[account] = OrderedDict()
+            raise _full(len(self.places), tenant, own if room > 0 else 0)
+        if not account.waiting:
+            self.owners_waiting += 1
             account.meters = self._meters_of(tenant)
-        line[waiter] = tenant
-        self.since[waiter] = now
-        self._account_of[waiter] = account
+        place = self.places[waiter] = Place(waiter, account, tenant, now)
+        account.enter(place)
         if tenant.queue_timeout_s is not None:
             self._own_timeouts[waiter] = tenant.queue_timeout_s
         if account.parked_at is None:
@@ -284,19 +322,18 @@ class FairQueue:
 
     def leave(self, waiter: Waiter) -> bool:
         """Stop waiting; False when it did not wait."""
-        account = self._account_of.get(waiter)
-        if account is None:
+        place = self.places.get(waiter)
+        if place is None:
             return False
-        line = self._lines[account]
-        del line[waiter]
-        self._left(waiter, account, line)
-        if not line:
+        account = place.account
+        self._left(place)
+        if not account.waiting:
             self._withdraw(account)
         return True
 
     def clear(self) -> list[Waiter]:
         """Everybody leaves; who it was, as they came."""
-        waiters = list(self.since)
+        waiters = list(self.places)
         for waiter in waiters:
             self.leave(waiter)
         return waiters
@@ -304,8 +341,8 @@ class FairQueue:
     def overdue(self, before: float) -> list[Waiter]:
         """Who came at ``before`` or earlier; they leave."""
         late: list[Waiter] = []
-        for waiter, since in self.since.items():
-            if since > before:
+        for waiter, place in self.places.items():
+            if place.since > before:
                 break
             late.append(waiter)
         for waiter in late:
@@ -316,27 +353,29 @@ class FairQueue:
         """Who has waited for ``timeout_s``, or for a time of its own, and for how long it might;
         they leave."""
         late: list[tuple[Waiter, float]] = []
-        for waiter, since in self.since.items():
-            if since > now - timeout_s:
+        for waiter, place in self.places.items():
+            if place.since > now - timeout_s:
                 break
             if waiter not in self._own_timeouts:
                 late.append((waiter, timeout_s))
         for waiter, own_s in self._own_timeouts.items():
-            if now - self.since[waiter] >= own_s:
+            if now - self.places[waiter].since >= own_s:
                 late.append((waiter, own_s))
         for waiter, _ in late:
             self.leave(waiter)
         return late
 
-    def _left(self, waiter: Waiter, account: Account, line: OrderedDict[Waiter, Tenant]) -> None:
+    def _left(self, place: Place) -> None:
         """Somebody is out of the line, for whatever reason."""
-        del self.since[waiter], self._account_of[waiter]
+        account = place.account
+        del self.places[place.waiter]
         if self._own_timeouts:
-            self._own_timeouts.pop(waiter, None)
+            self._own_timeouts.pop(place.waiter, None)
         if account.parked_at is None:
             self.ready -= 1
-        if not line:
-            del self._lines[account]
+        account.left(place)
+        if not account.waiting:
+            self.owners_waiting -= 1
 
     def _withdraw(self, account: Account) -> None:
         """Nobody of the account waits any more: others that were kept back may have its chance."""
@@ -360,7 +399,7 @@ class FairQueue:
     def first(self, now: float) -> Waiter | None:
         """Whose turn it is, who goes on waiting; None when nobody is ready."""
         account = self._first(now)
-        return None if account is None else next(iter(self._lines[account]))
+        return None if account is None else account.first().waiter
 
     def next(self, now: float) -> tuple[Waiter, float, Turn] | None:
         """Whose turn it is, since when they wait, and the turn; None when nobody is ready."""
@@ -372,7 +411,7 @@ class FairQueue:
 
     def follow(self, waiter: Waiter, now: float) -> tuple[Waiter, float, Turn] | None:
         """The same for whom `first` has just named; None where another worker was quicker."""
-        account = self._account_of[waiter]
+        account = self.places[waiter].account
         assert self._heap[0][1] == account.entry
         return self._try(account, now)
 
@@ -407,22 +446,25 @@ class FairQueue:
         return None
 
     def _serve(self, account: Account, now: float) -> tuple[Waiter, float, Turn]:
-        heappop(self._heap)
-        account.entry = 0
-        line = self._lines[account]
-        waiter, tenant = line.popitem(last=False)
-        since = self.since[waiter]
-        self._left(waiter, account, line)
+        place = account.first()
+        waiter = place.waiter
+        self._left(place)
         if account.tag > self.virtual:
             self.virtual = account.tag
         guess_s = account.guess_s
         account.finish = self._paid(account) + guess_s / account.weight
         account.held += 1
-        if line:
-            self._place(account)
+        if account.waiting and len(self._heap) == 1:
+            account.tag = max(self.virtual, account.finish)  # its entry stays: nobody is beside it
+        else:
+            heappop(self._heap)
+            account.entry = 0
+            if account.waiting:
+                self._place(account)
         if self._idle:
             self._forget_idle()
-        return waiter, since, Turn(tenant, account, account.meters, guess_s, now)
+        turn = Turn(place.tenant, account, account.meters, guess_s, now)
+        return waiter, place.since, turn
 
     def end(self, held: Turn | Tenant, now: float) -> None:
         """A server came free that was held by a turn, or had been had without waiting."""
@@ -443,7 +485,7 @@ class FairQueue:
         account.finish += (took_s - turn.guess_s) / account.weight
         account.guess_s += _LATEST * (took_s - account.guess_s)
         self._guess_s += _LATEST * (took_s - self._guess_s)
-        if account in self._lines:
+        if account.waiting:
             self._advance(account)
         elif not account.held:
             self._forget_if_idle(account)
@@ -495,7 +537,7 @@ class FairQueue:
         heappush(heap, (account.tag, account.entry, account))
 
     def _forget_if_idle(self, account: Account) -> None:
-        if account.held or account in self._lines:
+        if account.held or account.waiting:
             return
         if account.finish <= self.virtual - _CREDIT_S:
             self._forget(account)
@@ -509,7 +551,7 @@ class FairQueue:
         while self._idle and self._idle[0][0] <= floor:
             _, _, account = heappop(self._idle)
             paid = account.finish <= floor
-            if paid and not account.held and account not in self._lines:
+            if paid and not account.held and not account.waiting:
                 self._forget(account)
 
     def _forget(self, account: Account) -> None:
@@ -519,7 +561,9 @@ class FairQueue:
     # --- bounds ---
 
     def _meters_of(self, tenant: Tenant) -> tuple[Meter, ...]:
-        own = tuple(self._meter(name, maximum) for name, maximum in tenant.bounds)
+        own: tuple[Meter, ...] = ()
+        if tenant.bounds:
+            own = tuple(self._meter(name, maximum) for name, maximum in tenant.bounds)
         if self.everybody is None or tenant.operator:
             return own
         return (*own, self.everybody)
@@ -546,7 +590,7 @@ class FairQueue:
             self._shared.append(meter)
         meter.keep(1)
         self._place(account)
-        self.ready -= len(self._lines[account])
+        self.ready -= account.waiting
         for other in account.meters:
             if other is not meter:
                 self._unpark(other)
@@ -573,7 +617,7 @@ class FairQueue:
             meter.keep(-1)
             if not self.ready:
                 self.contended_since = self._seen_s
-            self.ready += len(self._lines[account])
+            self.ready += account.waiting
             self._place(account)
             return
 

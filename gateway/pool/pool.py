@@ -405,7 +405,7 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether half of the queue is free."""
-        return 2 * len(self.core.queue) <= self.core.queue_max
+        return 2 * len(self.core.fair) <= self.core.queue_max
 
     def drop(self) -> None:
         """Close what no client has, whatever it still does."""
@@ -449,7 +449,7 @@ class Pool:
     @property
     def empty(self) -> bool:
         """Nothing left: no server, nobody waiting."""
-        return not self.core.total and not self.core.queue
+        return not self.core.total and not self.core.fair.places
 
     async def shut(self) -> None:
         """Close everything now, and wait until the connections are gone or time is up."""
@@ -576,7 +576,7 @@ class Pool:
     def _unwanted(self, server: ServerConnection, now: float) -> bool:
         if self.core.retired or self.core.over() > 0 or now >= server.life_ends_at:
             return True
-        if self.suspended and not self.core.queue:
+        if self.suspended and not self.core.fair.places:
             return True
         return self._permits.lend > 0 and self._may_lend()
 
@@ -584,7 +584,7 @@ class Pool:
         """Whether others wait, nobody does here, and we have more than our share."""
         closing = self.core.count(ServerState.CLOSING)
         over = self._permits.held - self._permits.share
-        return min(self._permits.lend, over) > closing and not self.core.queue
+        return min(self._permits.lend, over) > closing and not self.core.fair.places
 
     def _close(self, server: ServerConnection) -> None:
         now = self._clock()

@@ -142,8 +142,9 @@ class ReadingSession(ClientSession):
 
     def heed_pause(self) -> None:
         """A pause has begun: who waits for a server looks whether it is for him."""
-        if self.phase is Phase.SEEKING and self._pool is not None and self in self._pool.core.queue:
-            self._pool.give_up(self)
+        pool = self._pool
+        if self.phase is Phase.SEEKING and pool is not None and self in pool.core.fair.places:
+            pool.give_up(self)
             self.try_again()
 
     def turned_away(self, error: GatewayError) -> None:

@@ -241,7 +241,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_as_they_came(self) -> None:
-        assert list(self.core.queue.items()) == self.waiting
+        found = [(waiter, place.since) for waiter, place in self.core.queue.items()]
+        assert found == self.waiting
 
     @invariant()
     def nobody_waits_beside_an_idle_server(self) -> None:

@@ -217,4 +217,4 @@ def test_some_wait_for_another_time_than_the_others() -> None:
     assert fair.expired(10.0, 1.0) == [("hasty", 1.0)]
     assert fair.expired(10.0, 10.0) == [("plain", 10.0)]
     assert fair.expired(10.0, 60.0) == [("patient", 60.0)]
-    assert not fair.since
+    assert not fair.places
