@@ -7,8 +7,6 @@ from gateway.pool.counters cimport PoolCounters
 from gateway.pool.server cimport Rider, ServerConnection
 from gateway.router.statement cimport Timing
 
-cdef Py_ssize_t _PARTS
-
 cdef class Sharer(Rider):
     cpdef Timing carries(self, ServerConnection server)
     cpdef bint may_ride(self, ServerConnection server) except -1

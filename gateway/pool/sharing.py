@@ -16,8 +16,6 @@ from gateway.router.statement import Timing
 
 _PATIENCE = 10
 """So many times the length of a short read is a turn waited for."""
-_PARTS = 4
-"""One of so many parts of those who wait may follow on one server: others come free meanwhile."""
 
 
 class Sharer(Rider):
@@ -70,9 +68,10 @@ class Sharing:
             self._fill(server, now)
 
     def _fill(self, server: ServerConnection, now: float) -> None:
-        """Have others follow, in the order in which they would be served."""
+        """Have others follow, in the order in which they would be served: the server's part of
+        those who wait. More would wait for it while others come free."""
         core, counters = self._core, self._counters
-        for _ in range(min(self.depth - 1, (core.fair.ready + _PARTS - 1) // _PARTS)):
+        for _ in range(min(self.depth - 1, core.fair.ready // core.counted())):
             waiter = core.first(now)
             if waiter is None or server.closing or not waiter.may_ride(server):
                 break
