@@ -34,6 +34,13 @@ class Different(AssertionError):
     """The gateway said something else than PostgreSQL, or left something behind."""
 
 
+class Halfway(Exception):
+    """A client waits for a server in the middle of a step, one of whose transactions has ended.
+
+    What it has done others see already, and the twin can't be made to stop there.
+    """
+
+
 class Inside:
     """A worker, and its pool of one database."""
 

@@ -172,6 +172,11 @@ class Talker:
             if len(pieces) > 1:
                 await asyncio.sleep(0.001)
 
+    @property
+    def ended_one(self) -> bool:
+        """Whether a transaction has ended since the last `take`."""
+        return any(message.tag == "Z" for message in self._heard)
+
     def take(self) -> list[Message]:
         """What was heard since the last time."""
         heard, self._heard = self._heard, []

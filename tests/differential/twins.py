@@ -19,7 +19,7 @@ import asyncpg
 from gateway.protocol import messages
 from gateway.worker import Worker
 from tests.differential.compare import Line, Normaliser, difference
-from tests.differential.inside import Different, Inside
+from tests.differential.inside import Different, Halfway, Inside
 from tests.differential.script import SYNC, How, Leave, Say, Script, Step, allowed, name_of
 from tests.differential.talk import Talker
 from tests.wire import Message, Place
@@ -94,7 +94,7 @@ class Twins:
     # --- a script ---
 
     async def play(self, script: Script) -> None:
-        """Raises Different."""
+        """Raises Different, Halfway."""
         await self._begin(script)
         try:
             for at, (client, step) in enumerate(script.steps):
@@ -236,12 +236,17 @@ class Twins:
         return True
 
     async def _answered(self, pair: Pair) -> bool:
-        """Whether the gateway has given all its answers; False when it waits for a server."""
+        """Whether the gateway has given all its answers; False when it waits for a server.
+
+        Raises Halfway.
+        """
         assert pair.waits is not None
         end = monotonic() + HANG_S
         talker = pair.through
         while not talker.done:
             if self._inside.is_parked(talker.wire.pid):
+                if talker.ended_one:
+                    raise Halfway
                 return False
             if self._inside.session(talker.wire.pid) is None:
                 await asyncio.sleep(_POLL_S)
