@@ -114,6 +114,21 @@ async def failing(wire: Wire, number: int) -> None:
     assert [one.fields["C"] for one in told if one.tag == "E"] == ["22012"]
 
 
+Way = Callable[[Wire, int], Awaitable[None]]
+
+
+async def ask(house: House, over: asyncio.Event, client: int, *ways: Way) -> int:
+    """One client that asks in these ways, one after the other; how often until it is over."""
+    chance = random.Random(client)
+    wire = await Wire.logged_in(house.place)
+    rounds = 0
+    while not over.is_set():
+        await chance.choice(ways)(wire, chance.randint(1, 1000))
+        rounds += 1
+    await wire.close()
+    return rounds
+
+
 async def prepared(connection: asyncpg.Connection, number: int) -> None:
     sql = "SELECT name FROM item WHERE id = $1"
     assert await connection.fetchval(sql, number) == f"item {number}"
@@ -151,17 +166,6 @@ async def test_who_leaves_or_cancels_disturbs_nobody(house: House) -> None:
     await learn(house)
     over = asyncio.Event()
 
-    async def steady(client: int) -> int:
-        chance = random.Random(client)
-        wire = await Wire.logged_in(house.place)
-        rounds = 0
-        while not over.is_set():
-            number = chance.randint(1, 1000)
-            await chance.choice([simple, unnamed])(wire, number)
-            rounds += 1
-        await wire.close()
-        return rounds
-
     async def cancelling(client: int) -> int:
         chance = random.Random(client)
         wire = await Wire.logged_in(house.place)
@@ -189,7 +193,10 @@ async def test_who_leaves_or_cancels_disturbs_nobody(house: House) -> None:
             wire.rst()
 
     async with asyncio.TaskGroup() as group:
-        calm = [group.create_task(steady(client)) for client in range(CLIENTS)]
+        calm = [
+            group.create_task(ask(house, over, client, simple, unnamed))
+            for client in range(CLIENTS)
+        ]
         await asyncio.gather(*map(cancelling, range(6)), *map(vanishing, range(4)))
         over.set()
     assert all(task.result() > 0 for task in calm)
@@ -295,20 +302,13 @@ async def test_orders_and_new_bounds_disturb_nobody_in_line(house: House) -> Non
     await learn(house)
     over = asyncio.Event()
 
-    async def steady(client: int) -> int:
-        chance = random.Random(client)
-        wire = await Wire.logged_in(house.place)
-        rounds = 0
-        while not over.is_set():
-            await chance.choice([simple, unnamed, failing])(wire, chance.randint(1, 1000))
-            rounds += 1
-        await wire.close()
-        return rounds
-
     pool, context = house.pool, house.worker.context
     everything = Scope(Kind.ALL)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(steady(client)) for client in range(CLIENTS)]
+        tasks = [
+            group.create_task(ask(house, over, client, simple, unnamed, failing))
+            for client in range(CLIENTS)
+        ]
         for number in range(1, 400):
             if number > 20 and pool.counters.rides > CLIENTS:
                 break
