@@ -55,34 +55,32 @@ class Seats:
         """Nobody sits there: its worker has died, or begins."""
         self._memory.madvise(mmap.MADV_REMOVE, row * _ROW_BYTES, _ROW_BYTES)
 
-    def take(self, name: str) -> int:
-        """One more here; how many all workers have with it."""
-        key = key_of(name)
+    def take(self, key: int) -> int:
+        """One more here, of the name that ``key`` stands for; how many all workers have with it."""
         at = self._find(self._row, key)
         if at < 0:
             at = self._free(key)
             self._cells[at] = key
         self._cells[at + 1] += 1
-        return self.total(name)
+        return self.total(key)
 
-    def give(self, name: str) -> None:
+    def give(self, key: int) -> None:
         """One less here."""
-        key = key_of(name)
         at = self._find(self._row, key)
         if at >= 0 and self._cells[at + 1]:
             self._cells[at + 1] -= 1
 
-    def total(self, name: str) -> int:
+    def total(self, key: int) -> int:
         """How many all workers have."""
-        key = key_of(name)
-        found = (self._find(row, key) for row in self._rows)
-        return sum(self._cells[at + 1] for at in found if at >= 0)
+        return sum(self._count(row, key) for row in self._rows)
 
-    def elsewhere(self, name: str) -> int:
+    def elsewhere(self, key: int) -> int:
         """How many all other workers have."""
-        key = key_of(name)
-        found = (self._find(row, key) for row in self._rows if row != self._row)
-        return sum(self._cells[at + 1] for at in found if at >= 0)
+        return sum(self._count(row, key) for row in self._rows if row != self._row)
+
+    def _count(self, row: int, key: int) -> int:
+        at = self._find(row, key)
+        return self._cells[at + 1] if at >= 0 else 0
 
     def _find(self, row: int, key: int) -> int:
         for at in self._probes(row, key):
@@ -110,16 +108,16 @@ class Seats:
 class SharedBound(Others):
     """One bound on the servers of a pool, ``name``, which ``parts`` workers share."""
 
-    __slots__ = ("_name", "_parts", "_queue", "_seats")
+    __slots__ = ("_key", "_parts", "_queue", "_seats")
 
     def __init__(self, seats: Seats, name: str, parts: int) -> None:
         self._seats = seats
-        self._name = name
-        self._queue = f"queue of {name}"
+        self._key = key_of(name)
+        self._queue = key_of(f"queue of {name}")
         self._parts = parts
 
     def held(self) -> int:
-        return self._seats.elsewhere(self._name)
+        return self._seats.elsewhere(self._key)
 
     def waiting(self) -> bool:
         return self._seats.elsewhere(self._queue) > 0
@@ -128,10 +126,10 @@ class SharedBound(Others):
         return maximum // self._parts
 
     def take(self) -> int:
-        return self._seats.take(self._name)
+        return self._seats.take(self._key)
 
     def give(self) -> None:
-        self._seats.give(self._name)
+        self._seats.give(self._key)
 
     def wait(self, waits: bool) -> None:
         (self._seats.take if waits else self._seats.give)(self._queue)

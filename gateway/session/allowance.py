@@ -206,9 +206,9 @@ class Budgets:
             if (most := one.limits.clients) is None:
                 continue
             taken.append(one.name)
-            if self._table.take(one.name) > most:
+            if self._table.take(key_of(one.name)) > most:
                 for name in taken:
-                    self._table.give(name)
+                    self._table.give(key_of(name))
                 raise TooManyClients(
                     f"too many clients of {one.name}",
                     hint=f"At most {most} may be connected at a time.",
@@ -225,9 +225,9 @@ class Budgets:
         if names := tuple(names):
             self._seats[number] = names
             for name in names:
-                self._table.take(name)
+                self._table.take(key_of(name))
 
     def leave(self, number: int) -> None:
         """A client has gone."""
         for name in self._seats.pop(number, ()):
-            self._table.give(name)
+            self._table.give(key_of(name))

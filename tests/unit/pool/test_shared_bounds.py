@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.pool.core import PoolCore
 from gateway.pool.fairness import FairQueue, Tenant, Turn
-from gateway.pool.seats import Seats, SharedBound, new_seats
+from gateway.pool.seats import Seats, SharedBound, key_of, new_seats
 
 WORKERS = 2
 
@@ -146,7 +146,7 @@ def test_of_two_who_take_the_last_at_once_none_has_one_too_many() -> None:
     assert (len(worker.turns), worker.waiting) == (0, 1)
     worker.look_again()
     assert (len(worker.turns), worker.waiting) == (0, 1)
-    assert seats.total('owner "7"') == 0, "what could not be had is given back"
+    assert seats.total(key_of('owner "7"')) == 0, "what could not be had is given back"
 
 
 def test_who_may_not_follow_on_a_server_after_all_goes_on_waiting_and_is_nobody_else() -> None:
