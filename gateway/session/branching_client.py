@@ -280,6 +280,7 @@ class BranchingSession(RoamingSession):
             return
         way, facts = self._way, self._context.facts
         way.local = False
+        self._outbound.renewable = False  # its transaction goes on in others
         self._input_held = True
         before = [self._outbound.preamble]
         self._outbound.preamble = b""

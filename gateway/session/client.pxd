@@ -108,6 +108,7 @@ cdef class ClientSession(Waiter):
     @cython.locals(server=ServerConnection, outbound=Outbound, inbox=Inbox)
     cpdef _relay(self)
     cdef bytes _hold_back(self, Gate gate)
+    cdef bytes _book_part(self, ServerConnection server, bytes waiting)
     cpdef forward(self, bytes data)
     @cython.locals(server=ServerConnection, outbound=Outbound, pool=Pool, holdings=Holdings)
     cpdef server_ready(self, int status)

@@ -576,8 +576,7 @@ class ClientSession(Waiter):
         outbound.preamble = b""
         if len(server.prepared) > terms.server_statements_max:
             outbound.preamble = close_surplus(server, terms.server_statements_max)
-        unrenewed = self._gate is None and self._renewals < _RENEWALS_MAX
-        outbound.renewable = unrenewed and server.turns > 0
+        outbound.renewable = server.turns > 0 and self._renewals < _RENEWALS_MAX
         if self._write_paused:
             server.pause_reading()
         if pool.notifiers:
@@ -774,7 +773,7 @@ class ClientSession(Waiter):
             self._kept, server.timing = b"", None
         else:
             self._kept = inbox.data
-        data = outbound.book(server, inbox.data)
+        data = self._book_part(server, waiting) if waiting else outbound.book(server, inbox.data)
         inbox.data = outbound.rest + waiting if waiting else outbound.rest
         if self._gate is not None:
             self._gate.unsent(len(outbound.rest))
@@ -800,6 +799,14 @@ class ClientSession(Waiter):
         passing = gate.walk(data, self._outbound.skip, copying, owed.skipping)
         self._inbox.data = data[:passing]
         return data[passing:]
+
+    def _book_part(self, server: ServerConnection, waiting: bytes) -> bytes:
+        """Book what may pass now; a new process is asked for the rest of the inbox, too."""
+        try:
+            return self._outbound.book(server, self._inbox.data)
+        except NewProcessNeeded:
+            self._inbox.data += waiting
+            raise
 
     def _stopped(self, server: ServerConnection, stop: Stop) -> None:
         """A statement stands at the front of the inbox that the gate does not let pass."""

@@ -9,7 +9,11 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
-from tests.integration.conftest import Gateway, StartGateway
+from gateway.demo.seed import SeedLogin
+from gateway.protocol import messages
+from gateway.router.identity import LoginKind
+from tests.integration.conftest import HOST, Gateway, StartGateway
+from tests.wire import Place, Wire, sqlstate
 
 Connection = psycopg.Connection[tuple[object]]
 
@@ -23,11 +27,19 @@ async def gateway(start_gateway: StartGateway) -> Gateway:
     return await start_gateway({"pool": {"max": 3}})
 
 
-def _connect(gateway: Gateway) -> Connection:
+def _dsn(gateway: Gateway, kind: LoginKind = LoginKind.OWNER) -> str:
+    """Of an owner's login, or a service login's that acts for that owner."""
     login = gateway.provisioned.owners[0]
-    connection: Connection = psycopg.connect(
-        gateway.dsn(login.user, login.database), autocommit=True
-    )
+    if kind is LoginKind.OWNER:
+        return gateway.dsn(login.user, login.database)
+    logins = gateway.provisioned.logins.values()
+    service = next(one for one in logins if one.kind is kind)
+    acting_for = f"-c gateway.owner={login.owner}"
+    return gateway.dsn(service.user, service.database, options=acting_for)
+
+
+def _connect(gateway: Gateway, kind: LoginKind = LoginKind.OWNER) -> Connection:
+    connection: Connection = psycopg.connect(_dsn(gateway, kind), autocommit=True)
     return connection
 
 
@@ -44,6 +56,10 @@ def _others_busy(gateway: Gateway) -> Iterator[None]:
         for _ in range(2):
             stack.enter_context(_connect(gateway)).execute("BEGIN")
         yield
+
+
+ASKERS = pytest.mark.parametrize("kind", [LoginKind.OWNER, LoginKind.SERVICE])
+"""Who gets a process without a past."""
 
 
 @contextmanager
@@ -111,15 +127,16 @@ def _use_all(gateway: Gateway, sql: str) -> None:
 UNKNOWN = "SET plpgsql.no_such_setting = true"
 
 
+@ASKERS
 @pytest.mark.parametrize("way", ["text", "prepared"])
 async def test_a_library_is_loaded_in_a_process_that_has_not_loaded_it(
-    gateway: Gateway, way: str
+    gateway: Gateway, way: str, kind: LoginKind
 ) -> None:
     """plpgsql refuses an unknown setting of its prefix, or removes it when it is loaded."""
 
     def scenario() -> None:
         _use_all(gateway, "DO $$ BEGIN END $$")
-        with _connect(gateway) as one:
+        with _connect(gateway, kind) as one:
             notices: list[str | None] = []
             one.add_notice_handler(lambda notice: notices.append(notice.message_primary))
             one.prepare_threshold = 0 if way == "prepared" else None
@@ -133,12 +150,15 @@ async def test_a_library_is_loaded_in_a_process_that_has_not_loaded_it(
     await asyncio.to_thread(scenario)
 
 
-async def test_who_makes_the_temporary_schema_the_current_one_finds_none(gateway: Gateway) -> None:
+@ASKERS
+async def test_who_makes_the_temporary_schema_the_current_one_finds_none(
+    gateway: Gateway, kind: LoginKind
+) -> None:
     """Making it is what forbids PREPARE TRANSACTION, so it must not be there from others."""
 
     def scenario() -> None:
         _use_all(gateway, "CREATE TEMP TABLE here (n int) ON COMMIT DROP")
-        with _connect(gateway) as one:
+        with _connect(gateway, kind) as one:
             one.execute("SET search_path TO pg_temp")
             with _others_busy(gateway):
                 one.execute("BEGIN")
@@ -149,7 +169,8 @@ async def test_who_makes_the_temporary_schema_the_current_one_finds_none(gateway
     await asyncio.to_thread(scenario)
 
 
-async def test_every_client_is_one_more_session(gateway: Gateway) -> None:
+@ASKERS
+async def test_every_client_is_one_more_session(gateway: Gateway, kind: LoginKind) -> None:
     """PostgreSQL counts processes: who asks for their number gets one that was begun for it."""
     count = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
 
@@ -157,9 +178,26 @@ async def test_every_client_is_one_more_session(gateway: Gateway) -> None:
         _use_all(gateway, "SELECT 1")
         counts = []
         for _ in range(3):
-            with _connect(gateway) as one:
+            with _connect(gateway, kind) as one:
                 one.execute("SELECT pg_stat_clear_snapshot()")
                 counts.append(int(str(_value(one, count))))
         assert counts == sorted(set(counts)), counts
 
     await asyncio.to_thread(scenario)
+
+
+async def test_what_is_sent_behind_goes_to_the_new_process_too(
+    gateway: Gateway, service: SeedLogin
+) -> None:
+    """A service login's statements wait for each other, and its BEGIN for the first of them."""
+    owner = gateway.provisioned.owners[0]
+    place = Place(HOST, gateway.port, service.user, service.password, service.database)
+    await asyncio.to_thread(_use_all, gateway, "DO $$ BEGIN END $$")
+    client = await Wire.logged_in(place, {"options": f"-c gateway.owner={owner.owner}"})
+    said = ("BEGIN", UNKNOWN, "SELECT 'in it'", "ROLLBACK", "SELECT 'after it'")
+    client.send(b"".join(messages.query(sql) for sql in said))
+    heard = [await client.until("Z") for _ in said]
+    await client.close()
+    cells = [[one.cells for one in unit if one.tag == "D"] for unit in heard]
+    assert cells == [[], [], [[b"in it"]], [], [[b"after it"]]]
+    assert [sqlstate(unit) for unit in heard] == [None] * 5
