@@ -32,7 +32,8 @@ _CHECK = NAME_PREFIX + b"check\0"
 _CLOSE_CHECK = messages.message(b"C", b"S" + _CHECK)
 _DESCRIBE_CHECK = messages.message(b"D", b"S" + _CHECK)
 _ROW_DESCRIPTION = ord("T")
-_PARAMETERS = ord("t")
+_COLUMNS = (_ROW_DESCRIPTION, ord("n"))
+"""RowDescription and NoData."""
 _BEFORE_TYPE, _TYPE, _SIZE, _MODIFIER, _FORMAT = 6, 4, 2, 4, 2
 
 
@@ -46,12 +47,24 @@ def keeping(server: ServerConnection, statement: Statement) -> Expected:
     return Expected(replies.DESCRIBE, on_message=on_message)
 
 
+def describe_first(server: ServerConnection, statement: Statement) -> bytes:
+    """What to send behind a statement's Parse, booked: its client may never ask what it returns."""
+    schema, now = server.schema, server.schema.changes
+
+    def on_message(tag: int, body: bytes) -> None:
+        if tag in _COLUMNS:
+            statement.described.setdefault(schema, Described(columns(tag, body), now))
+
+    server.replies.expect(Expected(replies.DESCRIBE, silent=True, on_message=on_message))
+    return messages.message(b"D", b"S" + statement.name + b"\0")
+
+
 def describe_anew(server: ServerConnection, statement: Statement, known: Described) -> bytes:
     """What to send, booked, to learn whether the statement returns what it did."""
     now = server.schema.changes
 
     def on_message(tag: int, body: bytes) -> None:
-        if tag != _PARAMETERS:
+        if tag in _COLUMNS:
             known.changed = columns(tag, body) != known.columns
             known.checked_at = now
 

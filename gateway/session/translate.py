@@ -29,7 +29,13 @@ from gateway.protocol.framing import HEADER_BYTES
 from gateway.protocol.octets import cut, same, string_end, with_name
 from gateway.protocol.replies import Expected
 from gateway.router.facts import UNKNOWN_FACTS, Effect, Facts, StatementFacts, Verb
-from gateway.session.described import STALE, STALE_ERROR, describe_anew, keeping
+from gateway.session.described import (
+    STALE,
+    STALE_ERROR,
+    describe_anew,
+    describe_first,
+    keeping,
+)
 from gateway.session.sql_execute import calling
 
 _HEADER_BYTES = HEADER_BYTES  # as a C integer
@@ -437,7 +443,9 @@ class Translator:
                 del self._named[name]
 
         if not server.prepared.has(statement):
-            return _send_parse(server, statement, silent=False, undo=undo)
+            parse = _send_parse(server, statement, silent=False, undo=undo)
+            known = server.schema in statement.described
+            return parse if known else parse + describe_first(server, statement)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
             refused = _change_unnamed(server, _PARSE, statement)

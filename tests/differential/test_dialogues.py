@@ -83,6 +83,12 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         for end in ((COPY_DONE,), (copy_fail("no"), SYNC))
         for cuts in (1, 2)
     },
+    "a statement that nobody asked about, executed elsewhere after its table changed": (
+        (B, say(parse("a", "INSERT INTO item VALUES ($1, 'bound') RETURNING *"), SYNC)),
+        (A, say("CREATE TEMP TABLE tmp (); ALTER TABLE item RENAME COLUMN v TO w")),
+        (B, say(bind("", "a", [b"6"]), describe("P", ""), execute(""), SYNC)),
+        (B, say(bind("", "a", [b"6"]), execute(""), SYNC)),
+    ),
     "SET of what is reported, in a transaction": (
         (A, say("BEGIN")),
         (A, say(_TOKYO)),

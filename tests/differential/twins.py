@@ -124,6 +124,8 @@ class Twins:
         self._pairs.clear()
         await self._gone()
         await self._inside.close_idle()
+        for admin in self._admins:
+            await _end_prepared(admin)
 
     # --- clients ---
 
@@ -341,11 +343,15 @@ SELECT pg_catalog.md5(pg_catalog.string_agg(a::text, ' ' ORDER BY a::text)) FROM
 """
 
 
-async def _prepare(admin: asyncpg.Connection) -> None:
-    """The content as at the beginning; made anew only where tables have changed."""
+async def _end_prepared(admin: asyncpg.Connection) -> None:
+    """Their names are the whole server's, which serves more databases on the gateway's side."""
     prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
     for row in await admin.fetch(prepared):
         await admin.execute(f"ROLLBACK PREPARED '{row['gid']}'")
+
+
+async def _prepare(admin: asyncpg.Connection) -> None:
+    """The content as at the beginning; made anew only where tables have changed."""
     await admin.execute("SET lock_timeout = 0")
     try:
         made = await admin.fetchval("SELECT shape FROM differential.made")

@@ -78,8 +78,10 @@ def _shown(heard: list[Message]) -> list[object]:
     return shown
 
 
-@pytest.mark.parametrize("described", ["statement", "portal"])
-@pytest.mark.parametrize("name", ["old", ""], ids=["named", "unnamed"])
+@pytest.mark.parametrize(
+    ("name", "described"),
+    [("old", "statement"), ("old", "portal"), ("old", "never"), ("", "statement"), ("", "portal")],
+)
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_statement_from_before(
     change: str, name: str, described: str, places: list[Place]
@@ -95,8 +97,11 @@ async def test_a_statement_from_before(
         if described == "statement":
             wire.send(parse_(name, SELECT), describe("S", name), SYNC)
             await wire.until("Z")
-        else:
+        elif described == "portal":
             wire.send(parse_(name, SELECT), bind(name), describe("P"), execute(), SYNC)
+            await wire.until("Z")
+        else:
+            wire.send(parse_(name, SELECT), SYNC)
             await wire.until("Z")
         await other.query(CHANGES[change])
         async with elsewhere(where, wire):

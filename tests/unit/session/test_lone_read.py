@@ -35,7 +35,8 @@ def outbound() -> tuple[Outbound, ServerConnection]:
     server = ServerConnection(transport, 1, b"", dict(PARAMETERS), 0.0)
     for name, text in (("read", READ), ("write", "DELETE FROM t WHERE id = $1")):
         one.book(server, parse_(name, text) + messages.SYNC)
-        server.data_received(messages.PARSE_COMPLETE + messages.READY_IDLE)
+        described = messages.message(b"t", bytes(2)) + messages.NO_DATA
+        server.data_received(messages.PARSE_COMPLETE + described + messages.READY_IDLE)
     return one, server
 
 
