@@ -154,7 +154,7 @@ class Backends:
     """Counts a database's client backends every few milliseconds, from a thread of its own.
 
     The health watch keeps one besides, which is no pool's. ``strangers``, other gateways'
-    connections by process id, are not counted.
+    connections by process id, are not counted; nor is who has not said yet who it is.
     """
 
     def __init__(self, url: str, strangers: Sequence[int] = ()) -> None:
@@ -179,7 +179,7 @@ class Backends:
             row = self._connection.execute(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = %s AND application_name <> ALL (%s)"
-                " AND backend_type = 'client backend' AND pid <> ALL (%s)",
+                " AND backend_type = 'client backend' AND pid <> ALL (%s) AND state IS NOT NULL",
                 (self._database, [OBSERVER, APPLICATION_NAME], self._strangers),
             ).fetchone()
             assert row is not None

@@ -19,6 +19,7 @@ from gateway.directory.cache import Kept
 from gateway.errors import (
     GatewayError,
     IdleSession,
+    ProtocolViolation,
     QueryCanceled,
     ServerUnavailable,
     ShuttingDown,
@@ -452,6 +453,7 @@ class ClientSession(Waiter):
     def _pace(self) -> None:
         """Stop reading the client while its bytes have nowhere to go."""
         waiting = self.phase is _SEEKING or self._input_held or self._outbound.waiting
+        waiting = waiting or self._shares()
         full = self._server_full or (waiting and len(self._inbox.data) > _UNIT_MAX_BYTES)
         if full and self.phase is _SEEKING:
             self._context.unread.add(self)
@@ -691,6 +693,8 @@ class ClientSession(Waiter):
             self._log_target()
         try:
             self._relay()
+            if self._inbox.data:
+                raise ProtocolViolation("what was to be sent in line could not be sent whole")
         except GatewayError as error:
             server.abort()  # it may not have been sent what was booked
             self.end(error)

@@ -14,7 +14,7 @@ from gateway.session.listens cimport Listens
 from gateway.session.translate cimport Heeder, Translator
 
 cdef Py_ssize_t _HEADER_BYTES, _SHORT_BYTES
-cdef int _COPY_DATA, _BIND, _DESCRIBE, _EXECUTE, _PARSE, _QUERY, _SYNC
+cdef int _COPY_DATA, _BIND, _DESCRIBE, _EXECUTE, _PARSE, _PORTAL, _QUERY, _STATEMENT, _SYNC
 cdef bytes _LISTS_PREPARED
 cdef object _NO_EFFECT
 cdef Expected _EXPECT_EXECUTE, _EXPECT_SYNC
@@ -68,6 +68,7 @@ cdef class Outbound(Heeder):
         text_end=cython.Py_ssize_t,
         name_at=cython.Py_ssize_t,
         name_end=cython.Py_ssize_t,
+        name=bytes,
     )
     cdef Timing _lone_bind(self, ServerConnection server, bytes data)
     @cython.locals(facts=_Facts)

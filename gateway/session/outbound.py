@@ -40,6 +40,7 @@ _NO_EFFECT = Effect.NONE
 _LISTS_PREPARED = LISTS_PREPARED
 _EXPECT_EXECUTE, _EXPECT_SYNC = replies.CLIENT_EXECUTE, replies.CLIENT_SYNC
 _BIND, _DESCRIBE, _EXECUTE, _PARSE, _QUERY, _SYNC = b"BDEPQS"
+_PORTAL, _STATEMENT = b"PS"
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _FORGETTING = Effect.DISCARD | Effect.SQL_DEALLOCATE
 _ALL = (None, "ALL")
@@ -232,10 +233,14 @@ class Outbound(Heeder):
                     return None
                 bound = True
                 if not parsed:
-                    timing = self._timing_of(
-                        self.translator.statement(cut(data, name_at, name_end))
-                    )
-            elif tag not in (_DESCRIBE, _EXECUTE):
+                    name = cut(data, name_at, name_end)
+                    timing = self._timing_of(self.translator.at_hand(server, name))
+            elif tag == _DESCRIBE:
+                if data[at] != _PORTAL and not (
+                    parsed and data[at] == _STATEMENT and not data[at + 1]
+                ):
+                    return None
+            elif tag != _EXECUTE:
                 return None
             pos = following
         return None

@@ -30,6 +30,8 @@ cdef class Translator:
     cdef public Unnamed _unnamed
     cdef public bint keyed
     cpdef all_answered(self)
+    @cython.locals(statement=Statement)
+    cpdef Statement at_hand(self, ServerConnection server, bytes name)
     cpdef Expected query(self, ServerConnection server)
     @cython.locals(
         statement=Statement,

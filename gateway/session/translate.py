@@ -129,6 +129,18 @@ class Translator:
         found = self._named.get(name) if name else self._unnamed.statement
         return found if found is None else found.stands_for or found
 
+    def at_hand(self, server: ServerConnection, name: bytes) -> Statement | None:
+        """What the client prepared under that name, if a server can be sent it in one piece, to
+        the same end whatever becomes of what was sent there before; never the unnamed one."""
+        statement = self._named.get(name) if name else None
+        if statement is None or statement.executes is not None:
+            return None
+        if server.prepared.has(statement):
+            return None if server.prepared.in_doubt(statement) else statement
+        known = statement.described.get(server.schema)
+        sure = known is None or known.checked_at == server.schema.changes
+        return statement if sure else None
+
     @property
     def movable(self) -> bool:
         """Whether another process would understand all that is prepared."""

@@ -20,6 +20,7 @@ from tests.unit.session.conversation import RecordingTransport
 from tests.wire import bind, close_, describe, execute, parse_
 
 READ = "SELECT a FROM t WHERE id = $1"
+SYNC = messages.SYNC
 FLUSH = messages.message(b"H")
 PARAMETERS = {b"standard_conforming_strings": b"on", b"client_encoding": b"UTF8"}
 
@@ -33,10 +34,12 @@ def outbound() -> tuple[Outbound, ServerConnection]:
     one.translator = Translator(Statements(facts), 100, one)
     transport = cast(asyncio.Transport, RecordingTransport())
     server = ServerConnection(transport, 1, b"", dict(PARAMETERS), 0.0)
-    for name, text in (("read", READ), ("write", "DELETE FROM t WHERE id = $1")):
-        one.book(server, parse_(name, text) + messages.SYNC)
-        described = messages.message(b"t", bytes(2)) + messages.NO_DATA
-        server.data_received(messages.PARSE_COMPLETE + described + messages.READY_IDLE)
+    described = messages.message(b"t", bytes(2)) + messages.NO_DATA
+    written = "DELETE FROM t WHERE id = $1"
+    for name, text in (("read", READ), ("write", written), ("", READ)):
+        one.book(server, parse_(name, text) + SYNC)
+        answer = messages.PARSE_COMPLETE + (described if name else b"")
+        server.data_received(answer + messages.READY_IDLE)
     return one, server
 
 
@@ -46,9 +49,10 @@ def bound(name: str = "", portal: str = "") -> bytes:
 
 ALONE = {
     "a query": messages.query("SELECT a FROM t WHERE id = 1"),
-    "one parsed for it": parse_("", READ) + bound() + messages.SYNC,
-    "a prepared one": bound("read") + messages.SYNC,
-    "one in parts": bind("read", [b"1"], "p") + execute("p", 1) + execute("p") + messages.SYNC,
+    "one parsed for it": parse_("", READ) + bound() + SYNC,
+    "one described": parse_("", READ) + describe("S") + bind("", [b"1"]) + execute() + SYNC,
+    "a prepared one": bound("read") + SYNC,
+    "one in parts": bind("read", [b"1"], "p") + execute("p", 1) + execute("p") + SYNC,
 }
 
 NOT_ALONE = {
@@ -57,28 +61,61 @@ NOT_ALONE = {
     "no statement": messages.query(""),
     "a write": messages.query("DELETE FROM t"),
     "a lock": messages.query("SELECT a FROM t FOR UPDATE"),
+    **{
+        f"{call} is called": messages.query(f"SELECT {call} FROM t")
+        for call in (
+            "own_function(a)",
+            "public.own_function(a)",
+            "nextval('s')",
+            "setval('s', 1)",
+            "lo_create(0)",
+            "lo_unlink(a)",
+            "txid_current()",
+            "pg_notify('a', 'b')",
+            "pg_sleep(1)",
+            "pg_advisory_lock(1)",
+            "pg_advisory_xact_lock(1)",
+            "pg_terminate_backend(a)",
+            "pg_cancel_backend(a)",
+            "pg_reload_conf()",
+            "pg_stat_reset()",
+            "pg_logical_emit_message(true, 'a', 'b')",
+            "pg_logical_slot_get_changes('a', NULL, NULL)",
+            "query_to_xml('DELETE FROM t', true, true, '')",
+            "dblink_exec('a', 'b')",
+            "setseed(0.5)",
+        )
+    },
+    "a function's rows": messages.query("SELECT * FROM own_function(1)"),
+    "a function in a condition": messages.query("SELECT a FROM t WHERE own_function(a)"),
+    "a function in a join": messages.query("SELECT a FROM t, LATERAL own_function(t.a) f"),
+    "a write in front": messages.query("WITH x AS (DELETE FROM t RETURNING 1) SELECT 1 FROM x"),
+    "a table made": messages.query("SELECT a INTO u FROM t"),
+    "a copy": messages.query("COPY (SELECT a FROM t) TO STDOUT"),
     "a setting": messages.query("SELECT set_config('a.b', 'c', false)"),
     "a sequence's value": messages.query("SELECT currval('s')"),
     "SHOW": messages.query("SHOW search_path"),
     "what is prepared": messages.query("SELECT name FROM pg_prepared_statements"),
     "a part of a query": messages.query("SELECT a FROM t")[:-3],
     "a transaction": messages.query("BEGIN"),
-    "a prepared write": bound("write") + messages.SYNC,
-    "an unknown one": bound("other") + messages.SYNC,
-    "two at once": bound("read") + bound("read") + messages.SYNC,
-    "nothing run": describe("S", "read") + messages.SYNC,
-    "only parsed": parse_("", READ) + messages.SYNC,
-    "a name given": parse_("new", READ) + bound("new") + messages.SYNC,
-    "parsed beside it": parse_("", "DELETE FROM t") + bound("read") + messages.SYNC,
-    "parsed behind it": bound("read") + parse_("", "DELETE FROM t") + messages.SYNC,
-    "parsed twice": parse_("", READ) * 2 + bound() + messages.SYNC,
-    "one closed": bound("read") + close_("S", "read") + messages.SYNC,
+    "a prepared write": bound("write") + SYNC,
+    "an unknown one": bound("other") + SYNC,
+    "two at once": bound("read") + bound("read") + SYNC,
+    "another one described": bind("read", [b"1"]) + describe("S", "write") + execute() + SYNC,
+    "what was parsed before, without a name": bind("", [b"1"]) + execute() + SYNC,
+    "nothing run": describe("S", "read") + SYNC,
+    "only parsed": parse_("", READ) + SYNC,
+    "a name given": parse_("new", READ) + bound("new") + SYNC,
+    "parsed beside it": parse_("", "DELETE FROM t") + bound("read") + SYNC,
+    "parsed behind it": bound("read") + parse_("", "DELETE FROM t") + SYNC,
+    "parsed twice": parse_("", READ) * 2 + bound() + SYNC,
+    "one closed": bound("read") + close_("S", "read") + SYNC,
     "no Sync": bound("read"),
     "a Flush": bound("read") + FLUSH,
-    "something behind it": bound("read") + messages.SYNC + messages.query("SELECT 1"),
-    "a part behind it": bound("read") + messages.SYNC + b"Q\0\0",
-    "a name without an end": messages.message(b"B", b"portal") + messages.SYNC,
-    "a text without an end": messages.message(b"P", b"\0SELECT 1") + bound() + messages.SYNC,
+    "something behind it": bound("read") + SYNC + messages.query("SELECT 1"),
+    "a part behind it": bound("read") + SYNC + b"Q\0\0",
+    "a name without an end": messages.message(b"B", b"portal") + SYNC,
+    "a text without an end": messages.message(b"P", b"\0SELECT 1") + bound() + SYNC,
 }
 
 
