@@ -440,16 +440,16 @@ class Worker:
             for shard in self.context.snapshot.shards.values():
                 marks.mark(everybody_of(shard), now)
 
-    def _vacate_elsewhere(self, database: str) -> None:
+    def _vacate_elsewhere(self, place: str) -> None:
         """Our pools leave a database that somebody wants to drop: so do our probes, and others."""
-        self._prober.vacate(database)
+        self._prober.vacate(place)
         if self._place is not None:
-            self._place.fleet.vacate(database)
+            self._place.fleet.vacate(place)
 
-    def vacate_here(self, database: str) -> None:
+    def vacate_here(self, place: str) -> None:
         """Another worker's client wants to drop a database."""
-        self.context.pools.vacate_here(database)
-        self._prober.vacate(database)
+        self.context.pools.vacate_here(place)
+        self._prober.vacate(place)
 
     def _open_console(self, admission: Admission) -> None:
         if admission.login.kind is not LoginKind.OPERATOR:

@@ -33,7 +33,7 @@ class Fleet(Protocol):
     async def cancel(self, number: int, secret: bytes) -> bool:
         """Carry out a CancelRequest wherever its client is; False when the key is nobody's."""
 
-    def vacate(self, database: str) -> None:
+    def vacate(self, place: str) -> None:
         """Have the others leave a database that somebody wants to drop."""
 
     def purse(self, key: PoolKey, maximum: int) -> Purse:

@@ -150,10 +150,10 @@ class Prober:
             cluster.urls, hosts, pace.interval_s, pace.timeout_s, pace.backoff_max_s, news
         )
 
-    def vacate(self, database: str) -> None:
+    def vacate(self, place: str) -> None:
         """Leaves a database for a while that somebody wants for himself."""
         for watch in self._watches.values():
-            if watch.dsn.database == database:
+            if watch.dsn.place == place:
                 watch.rest()
 
     async def close(self) -> None:

@@ -144,19 +144,19 @@ class Pools:
             listening = self._listening[pool] = Listening(pool)
         return listening
 
-    def vacate(self, database: str) -> None:
-        """Leave a database, wherever it is, that can't be dropped while somebody is connected.
+    def vacate(self, place: str) -> None:
+        """Leave a database, by its `Dsn.place`, that can't be dropped while somebody is connected.
 
         PostgreSQL waits a few seconds for those who are about to go.
         """
-        self.vacate_here(database)
+        self.vacate_here(place)
         if self.on_vacate is not None:
-            self.on_vacate(database)
+            self.on_vacate(place)
 
-    def vacate_here(self, database: str) -> None:
+    def vacate_here(self, place: str) -> None:
         """The same, telling nobody else."""
         for pool in self:
-            if pool.dsn.database == database:
+            if pool.dsn.place == place:
                 pool.vacate()
 
     def tick(self) -> None:

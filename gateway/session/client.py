@@ -58,6 +58,7 @@ from gateway.session.pinned import Held
 from gateway.session.reported import Reported
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
+from gateway.session.vacating import asked_to_leave
 
 _log = logging.getLogger(__name__)
 
@@ -203,6 +204,7 @@ class ClientSession(Waiter):
             self._note,
             self._asks_foreign_sequence,
             self._answer_came,
+            self._wants_alone,
         )
         self._outbound.translator = Translator(
             context.statements, context.settings.pool.client_statements_max, self._outbound
@@ -822,12 +824,13 @@ class ClientSession(Waiter):
             self.server.holds_ready = True
         if facts.effects & Effect.UNLISTEN:
             self.listens.note(facts)
-        if facts.effects & Effect.ALONE and self.login.kind is LoginKind.OPERATOR:
-            for one in facts.statements:
-                if one.effects & Effect.ALONE and one.name is not None:
-                    self._context.pools.vacate(one.name)
         if facts.effects & Effect.NOTIFY and self.server is not None and self._pool is not None:
             self._pool.notifiers[self.server.pid] = self.number
+
+    def _wants_alone(self, server: ServerConnection, facts: Facts) -> bytes:
+        """What to send before a statement for which our connections leave a database."""
+        assert self._pool is not None
+        return asked_to_leave(server, facts, self._pool.dsn, self._context.pools.vacate)
 
     def _asks_foreign_sequence(self) -> None:
         """The server will say "not yet defined", once: this login keeps its servers from now on."""

@@ -81,6 +81,7 @@ class Outbound(Heeder):
     ``on_foreign_sequences`` is told when the client asked for a sequence's value that this server
     drew for somebody else.
     ``on_answer`` is told when what `waiting` waits for has come.
+    ``on_alone`` is told of a statement that wants a database for itself: what to send before it.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Outbound(Heeder):
         "_holdings",
         "_listens",
         "_number",
+        "_on_alone",
         "_on_answer",
         "_on_facts",
         "_on_foreign_sequences",
@@ -117,6 +119,7 @@ class Outbound(Heeder):
         on_facts: Callable[[Facts, bytes], None],
         on_foreign_sequences: Callable[[], None],
         on_answer: Callable[[], None],
+        on_alone: Callable[[ServerConnection, Facts], bytes],
     ) -> None:
         self._number = number
         self._facts = facts
@@ -125,6 +128,7 @@ class Outbound(Heeder):
         self._on_facts = on_facts
         self._on_foreign_sequences = on_foreign_sequences
         self._on_answer = on_answer
+        self._on_alone = on_alone
         self._restore: tuple[str, ...] = ()
         """What gives back the startup settings that the statement run or bound last resets."""
         self._await_executes = False
@@ -380,6 +384,8 @@ class Outbound(Heeder):
                 before = self._without_foreign_sequences(server, facts)
                 if before and facts.effects & Effect.SEQUENCE_READ:
                     self._on_foreign_sequences()
+            if facts.effects & Effect.ALONE:
+                before += self._on_alone(server, facts)
             if facts.effects & Effect.SETTING and _resets_all(facts):
                 server.stamp = None
             if taints(facts):

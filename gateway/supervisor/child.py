@@ -231,7 +231,7 @@ class _Work:
             "stop": lambda body: ending.interrupt(),
             "standing": lambda body: self._obey(body["instructions"]),
             "listen": lambda body: self._listen_oneself(),
-            "vacate": lambda body: self._worker.vacate_here(body["database"]),
+            "vacate": lambda body: self._worker.vacate_here(body["place"]),
         }
 
     def _answerers(self, ending: Ending) -> dict[str, Any]:

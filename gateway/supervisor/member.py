@@ -155,8 +155,8 @@ class Member:
         except AskFailed:
             return False
 
-    def vacate(self, database: str) -> None:
-        self.tell("vacate", database=database)
+    def vacate(self, place: str) -> None:
+        self.tell("vacate", place=place)
 
     def purse(self, key: PoolKey, maximum: int) -> Purse:
         purse = self._purses[key] = SharedPurse(key, self)

@@ -304,7 +304,7 @@ class Supervisor:
                 pid, read_key(body["key"]), body["pid"], bytes.fromhex(body["secret"])
             ),
             "gone": lambda body: desk.gone(pid, read_key(body["key"]), body["pid"]),
-            "vacate": lambda body: self._vacate(hand, body["database"]),
+            "vacate": lambda body: self._vacate(hand, body["place"]),
         }
         answerers = {
             "rows of others": rows_of_others,
@@ -399,10 +399,10 @@ class Supervisor:
         answers = await asyncio.gather(*work)
         return [True] if any(answer == [True] for answer in answers) else []
 
-    def _vacate(self, hand: Hand, database: str) -> None:
+    def _vacate(self, hand: Hand, place: str) -> None:
         for other in (*self._crew.seats.values(), *self._crew.leaving):
             if other is not hand and other.channel is not None:
-                other.channel.tell("vacate", database=database)
+                other.channel.tell("vacate", place=place)
 
     # --- for the pages ---
 

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
+from gateway.router.identity import LoginKind
 from gateway.settings.model import Settings
 from tests.conftest import Provisioned
 from tests.integration.conftest import Gateway, StartGateway, until
@@ -44,10 +45,24 @@ async def _use(gateway: Gateway) -> None:
         await connection.close()
 
 
+async def _log_in(gateway: Gateway, kind: LoginKind, shard: str) -> asyncpg.Connection:
+    """An operator, an owner of the shard, or a service login that acts for that owner."""
+    logins, owner = gateway.provisioned.logins.values(), gateway.provisioned.owner_on(shard)
+    if kind is LoginKind.OPERATOR:
+        return await asyncpg.connect(gateway.dsn("operator", shard))
+    if kind is LoginKind.OWNER:
+        return await asyncpg.connect(gateway.dsn(owner.user, "app"))
+    service = next(one for one in logins if one.kind is kind)
+    settings = {"gateway.owner": str(owner.owner)}
+    return await asyncpg.connect(gateway.dsn(service.user, "crm"), server_settings=settings)
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["by Query", "prepared"])
+@pytest.mark.parametrize("kind", LoginKind)
 async def test_a_database_whose_connections_are_idle_can_be_copied_renamed_and_dropped(
-    gateway: Gateway,
+    gateway: Gateway, kind: LoginKind, prepared: bool
 ) -> None:
-    operator = await asyncpg.connect(gateway.dsn("operator", "technology"))
+    connection = await _log_in(gateway, kind, "technology")
     try:
         for command in (
             f"CREATE DATABASE {COPY}_2 TEMPLATE {COPY}",
@@ -60,28 +75,45 @@ async def test_a_database_whose_connections_are_idle_can_be_copied_renamed_and_d
                 await _use(gateway)
                 while not _pool(gateway).core.live:  # it left for the command before, just now
                     await _use(gateway)
-            await operator.execute(command)
-        assert not await operator.fetchval(
+            if prepared:
+                await connection.fetch(command)
+            else:
+                await connection.execute(command)
+        assert not await connection.fetchval(
             "SELECT count(*) FROM pg_database WHERE datname LIKE $1", f"{COPY}%"
         )
     finally:
-        await operator.close()
+        await connection.close()
 
 
-async def test_only_operators_have_connections_closed(gateway: Gateway) -> None:
+REFUSED = {
+    "not its owner": ("SET ROLE pg_monitor", f"DROP DATABASE {COPY}", "42501"),
+    "not its owner, a copy": ("SET ROLE pg_monitor", f"CREATE DATABASE b TEMPLATE {COPY}", "42501"),
+    "in a transaction": ("BEGIN", f"DROP DATABASE {COPY}", "25001"),
+    "among others": ("SELECT 1", f"DROP DATABASE no_such_database; DROP DATABASE {COPY}", "25001"),
+}
+
+
+@pytest.mark.parametrize("kind", [LoginKind.OWNER, LoginKind.OPERATOR])
+@pytest.mark.parametrize("case", REFUSED)
+async def test_only_who_may_have_it_has_connections_closed(
+    gateway: Gateway, case: str, kind: LoginKind
+) -> None:
     """A tenant must not be able to put another database out of service for a moment."""
+    before, command, sqlstate = REFUSED[case]
     await _use(gateway)
     pool = _pool(gateway)
     await until(lambda: pool.core.count(ServerState.IDLE) == 2)
     idle = pool.core.servers(ServerState.IDLE)
-    login = gateway.provisioned.owner_on("technology")
-    owner = await asyncpg.connect(gateway.dsn(login.user, "app"))
+    connection = await _log_in(gateway, kind, "technology")
     try:
-        with pytest.raises(asyncpg.PostgresError):
-            await owner.execute(f"DROP DATABASE no_such_database; DROP DATABASE {COPY}")
+        await connection.execute(before)
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await connection.execute(command)
+        assert refused.value.sqlstate == sqlstate
         assert pool.core.servers(ServerState.IDLE) == idle
     finally:
-        await owner.close()
+        await connection.close()
     await past_the_gateway(
         gateway.provisioned.url("technology"), f"DROP DATABASE {COPY} WITH (FORCE)"
     )

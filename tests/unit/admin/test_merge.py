@@ -81,7 +81,7 @@ class Others:
     def pass_on(self, standing: list[Instruction]) -> None:
         pass
 
-    def vacate(self, database: str) -> None:
+    def vacate(self, place: str) -> None:
         pass
 
     def purse(self, key: PoolKey, maximum: int) -> Purse:

@@ -30,7 +30,16 @@ def outbound() -> tuple[Outbound, ServerConnection]:
     facts = FactsCache(100, 1 << 20)
     holdings = Holdings((), facts, lambda: 0.0, Pinned({}), reads_sequences=False)
     listens = Listens(lambda data: None, lambda: True, lambda error: None, PARAMETERS)
-    one = Outbound(1, facts, holdings, listens, lambda *facts: None, lambda: None, lambda: None)
+    one = Outbound(
+        1,
+        facts,
+        holdings,
+        listens,
+        lambda *facts: None,
+        lambda: None,
+        lambda: None,
+        lambda *facts: b"",
+    )
     one.translator = Translator(Statements(facts), 100, one)
     transport = cast(asyncio.Transport, RecordingTransport())
     server = ServerConnection(transport, 1, b"", dict(PARAMETERS), 0.0)
