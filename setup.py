@@ -66,7 +66,7 @@ HOT = (
 )
 """What runs for every message or transaction. docs/performance.md says what it gains."""
 
-IN_C = ("net/calls", "protocol/octets")
+IN_C = ("net/calls", "net/instant", "protocol/octets")
 """What the interpreter does by modules of Python's own, and compiled code by the C library."""
 
 LINUX_ONLY = ("net/sockets", "net/calls")

@@ -8,11 +8,10 @@ cdef class PoolCore:
     cdef public dict _busy
     cdef public dict _cleaning
     cdef public dict _closing
-    cdef public dict _idle
+    cdef public list _idle
     cdef public Py_ssize_t _maximum
     cdef public Py_ssize_t _reserve
     cdef public dict _rides
-    cdef public dict _servers
     cdef public FairQueue fair
     cdef public Py_ssize_t minimum
     cdef public Py_ssize_t opening
@@ -26,6 +25,7 @@ cdef class PoolCore:
     cpdef bint full(self) except -1
     cpdef checkout(self, preferred=*, Tenant tenant=*, double now=*)
     cpdef enqueue(self, waiter, double now, Tenant tenant=*)
+    cdef dict _of(self, state)
     cpdef settle(self, server, state, double now=*)
     cpdef tuple serve_idle(self, double now)
     cpdef release(self, server, double now=*)

@@ -1,12 +1,13 @@
 """One pool's decisions: who gets a server, when to open one, which to give up. No I/O, no clock.
 
-A server is in exactly one state, as the key of one dictionary, so that the count that the bound is
-checked against can't drift. Who waits is next when `FairQueue` says so. Whoever calls does the I/O
-afterwards.
+A server is in exactly one place, the stack of idle ones or the dictionary of another state, so the
+count that the bound is checked against can't drift. Who waits is next when `FairQueue` says so.
+Whoever calls does the I/O afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any
 
@@ -45,7 +46,6 @@ class PoolCore:
         "_maximum",
         "_reserve",
         "_rides",
-        "_servers",
         "fair",
         "minimum",
         "opening",
@@ -64,11 +64,11 @@ class PoolCore:
         self.fair = FairQueue()
         self._maximum = maximum
         self._reserve = 0
-        self._servers: dict[ServerState, dict[Server, _Held]] = {state: {} for state in ServerState}
-        self._idle = self._servers[ServerState.IDLE]
-        self._busy = self._servers[ServerState.BUSY]
-        self._cleaning = self._servers[ServerState.CLEANING]
-        self._closing = self._servers[ServerState.CLOSING]
+        self._idle: list[Server] = []
+        """The one used last is the last: a pop takes it, where a dictionary would make a pair."""
+        self._busy: dict[Server, _Held] = {}
+        self._cleaning: dict[Server, _Held] = {}
+        self._closing: dict[Server, _Held] = {}
         self._rides: dict[Server, list[Turn]] = {}
         """Of busy servers that several share, the turns behind the one that is served."""
 
@@ -107,11 +107,20 @@ class PoolCore:
 
     def count(self, state: ServerState) -> int:
         """Servers in ``state``."""
-        return len(self._servers[state])
+        return len(self._in(state))
 
     def servers(self, state: ServerState) -> list[Server]:
         """The servers in ``state``, longest there first."""
-        return list(self._servers[state])
+        return list(self._in(state))
+
+    def _in(self, state: ServerState) -> Collection[Server]:
+        return self._idle if state is ServerState.IDLE else self._of(state)
+
+    def _of(self, state: ServerState) -> dict[Server, _Held]:
+        """The servers in a state other than idle, and who has them."""
+        if state is ServerState.BUSY:
+            return self._busy
+        return self._cleaning if state is ServerState.CLEANING else self._closing
 
     @property
     def queue(self) -> dict[Waiter, Place]:
@@ -134,7 +143,7 @@ class PoolCore:
     @property
     def live(self) -> int:
         """Servers that work or will again without a new connect."""
-        return sum(map(len, self._servers.values())) - self.count(ServerState.CLOSING)
+        return len(self._idle) + len(self._busy) + len(self._cleaning)
 
     @property
     def total(self) -> int:
@@ -179,9 +188,9 @@ class PoolCore:
                 return None
         if preferred is not None and preferred in self._idle:
             server = preferred
-            del self._idle[server]
+            self._idle.remove(server)
         else:
-            server, _ = self._idle.popitem()
+            server = self._idle.pop()
         self._busy[server] = held
         return server
 
@@ -224,12 +233,12 @@ class PoolCore:
     def settle(
         self, server: Server, state: ServerState, now: float = 0.0
     ) -> tuple[Waiter, float] | None:
-        """A server in ``state`` came free: who has it now, and since when they waited.
+        """A server in ``state``, not idle, came free: who has it now, and since when they waited.
 
         None when nobody does, and it is idle. More may be idle that others may have now: see
         `serve_idle`.
         """
-        self._end(self._servers[state].pop(server), now)
+        self._end(self._of(state).pop(server), now)
         return self._serve(server, now)
 
     def release(self, server: Server, now: float = 0.0) -> tuple[Waiter, float] | None:
@@ -241,14 +250,14 @@ class PoolCore:
         """Somebody may have an idle server now that no bound keeps back any more."""
         if not self._idle or not self.fair.ready:
             return None
-        server, _ = self._idle.popitem()
+        server = self._idle.pop()
         served = self._serve(server, now)
         return None if served is None else (server, *served)
 
     def _serve(self, server: Server, now: float) -> tuple[Waiter, float] | None:
         served = self.fair.next(now) if self.fair.ready else None
         if served is None:
-            self._idle[server] = None
+            self._idle.append(server)
             return None
         waiter, since, turn = served
         self._busy[server] = turn
@@ -300,11 +309,14 @@ class PoolCore:
         One that has gone already stays so.
         """
         if self.gone(server, now):
-            self._servers[ServerState.CLOSING][server] = None
+            self._closing[server] = None
 
     def gone(self, server: Server, now: float = 0.0) -> bool:
         """Its connection has ended; False when the pool did not know the server."""
-        for servers in self._servers.values():
+        if server in self._idle:
+            self._idle.remove(server)
+            return True
+        for servers in (self._busy, self._cleaning, self._closing):
             if server in servers:
                 self._end(servers.pop(server), now)
                 self.end_line(server, now)

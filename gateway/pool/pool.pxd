@@ -2,6 +2,7 @@
 
 cimport cython
 
+from gateway.net.instant cimport read
 from gateway.pool.core cimport PoolCore
 from gateway.pool.counters cimport PoolCounters
 from gateway.pool.fairness cimport Tenant

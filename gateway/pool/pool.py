@@ -18,6 +18,7 @@ from gateway.errors import (
     ShuttingDown,
 )
 from gateway.net.connect import OutOfDescriptors, send_cancel
+from gateway.net.instant import read
 from gateway.pool.breaker import Breaker
 from gateway.pool.cleaning import Cleaning
 from gateway.pool.core import PoolCore, ServerState
@@ -137,7 +138,7 @@ class Pool:
         """A server at once, or None and ``waiter`` is told later. Raises PoolExhausted."""
         if tenant.hurried:
             self._has_hurried = True
-        now = self._clock() if tenant.bounds else 0.0
+        now = read(self._clock) if tenant.bounds else 0.0
         server: ServerConnection | None = self.core.checkout(preferred, tenant, now)
         if server is not None:
             self.counters.checkouts += 1
@@ -145,7 +146,7 @@ class Pool:
         if self.core.retired:
             raise ShuttingDown(f"the pool {self.name} is being closed")
         try:
-            self.core.enqueue(waiter, self._clock(), tenant)
+            self.core.enqueue(waiter, read(self._clock), tenant)
         except PoolExhausted:
             self.counters.rejections += 1
             raise
@@ -162,7 +163,7 @@ class Pool:
     def release(self, server: ServerConnection) -> None:
         """The client is done and the session is as the next one may find it."""
         server.unlink()
-        now = server.used_at = self._clock()
+        now = server.used_at = read(self._clock)
         if server.lost or server.closing:
             return
         if server.timing is not None:

@@ -22,6 +22,7 @@ cdef class Statement:
     cdef public Statement stands_for
 
 @cython.final
+@cython.freelist(64)
 cdef class Change(Expected):
     cdef public Replies _owed
     cdef public Statement statement
@@ -37,8 +38,9 @@ cdef class Unnamed:
     cdef public Statement _settled
     cdef public list _changes
     cpdef become(self, Statement statement)
-    @cython.locals(change=Change)
+    @cython.locals(changes=list, last=Change)
     cpdef Statement now(self)
+    cdef Statement _before(self)
     cpdef change(self, Change change, bint alone)
 
 cdef class Statements:

@@ -141,6 +141,14 @@ class Unnamed:
 
     def now(self) -> Statement | None:
         """The same, for the hot path: compiled, a property is looked up by name."""
+        changes = self._changes
+        if not changes:
+            return self._settled
+        last = changes[-1]
+        return self._before() if last.skipped else last.statement
+
+    def _before(self) -> Statement | None:
+        """What it is, since the last message was skipped."""
         for change in reversed(self._changes):
             if not change.skipped:
                 return change.statement

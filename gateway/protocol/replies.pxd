@@ -42,3 +42,4 @@ cdef class Replies:
     cpdef on_error(self)
     cdef _pop(self)
     cdef _drop(self)
+    cdef list _behind(self)

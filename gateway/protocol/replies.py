@@ -126,7 +126,8 @@ class Replies:
 
     def __init__(self) -> None:
         self._queue: list[Expected] = []
-        """What was sent, in order; the first ``_answered`` of it owe nothing any more."""
+        """What was sent behind the head, in order; the first ``_answered`` of it owe nothing any
+        more, or are the head."""
         self._answered = 0
         self.head: Expected | None = None
         self._skipping = False
@@ -148,8 +149,10 @@ class Replies:
     @property
     def only_own(self) -> bool:
         """What is owed are answers to the gateway's own queries, and nothing else."""
-        owed = self._owed()
-        return bool(owed) and all(entry.silent and entry.kind == QUERY for entry in owed)
+        if self.head is None:
+            return False
+        owed = (self.head, *self._behind())
+        return all(entry.silent and entry.kind == QUERY for entry in owed)
 
     @property
     def skipping(self) -> bool:
@@ -168,10 +171,11 @@ class Replies:
             return
         self._skipping = False
         self.sync_due = entry.kind > _LAST_READY
-        self._queue.append(entry)
         if self.head is None:
             self.head = entry
             self.synthetic_due = entry.kind == _SYNTHETIC
+        else:
+            self._queue.append(entry)
 
     def call_back(self, callback: Callable[[], None]) -> None:
         """Call when all sent before is answered, or failed, or copy data is asked for."""
@@ -182,13 +186,13 @@ class Replies:
 
     def swallows_sync(self) -> bool:
         """The server reads copy data, and has been sent nothing that ends it."""
-        return self.copy_in and len(self._owed()) == 1
+        return self.copy_in and not self._behind()
 
     def reads_copy(self) -> bool:
         """The server reads copy data, and was not sent the end of it."""
         if not self.copy_in:
             return False
-        for entry in self._owed():  # noqa: SIM110 - a typed method can't hold a generator
+        for entry in self._behind():  # noqa: SIM110 - a typed method can't hold a generator
             if entry.kind == _END_OF_COPY:
                 return False
         return True
@@ -199,12 +203,15 @@ class Replies:
 
     def blame(self, error: bytes) -> None:
         """What the gateway put in before a client's Query failed: what to tell for its error."""
-        owed = self._owed()
-        for index, entry in enumerate(owed):
+        head, behind = self.head, self._behind()
+        if head is not None and not head.silent:
+            if head.kind == QUERY:
+                self.head = _blaming(head, error)
+            return
+        for index, entry in enumerate(behind):
             if not entry.silent:
                 if entry.kind == QUERY:
-                    owed[index] = Expected(QUERY, on_failed=entry.fail, error=error)
-                    self.head = owed[0]
+                    behind[index] = _blaming(entry, error)
                 return
 
     def copy_ended(self) -> None:
@@ -239,9 +246,9 @@ class Replies:
         if self.head is None or self.head.kind not in (QUERY, EXECUTE):
             raise ProtocolViolation("the server began a copy that nobody asked for")
         self.copy_in = True
-        owed = self._owed()
-        if len(owed) > 1 and (called := owed[1].on_turn) is not None:
-            del owed[1]
+        behind = self._behind()
+        if behind and (called := behind[0].on_turn) is not None:
+            del behind[0]
             called()
 
     def on_error(self) -> None:
@@ -297,9 +304,9 @@ class Replies:
         self._drop()
         if not self._skip_to(COPY_END):
             raise ProtocolViolation("the server ended a copy before the client did")
-        owed = self._owed()
-        owed[0] = self.head = head
-        last = next(entry for entry in reversed(owed) if entry.kind != COPY_END)
+        self.head = head
+        sent = (head, *self._behind())
+        last = next(entry for entry in reversed(sent) if entry.kind != COPY_END)
         self.sync_due = last.kind > _LAST_READY
 
     def _skip_to(self, kind: int) -> bool:
@@ -311,7 +318,7 @@ class Replies:
 
     def _sync_in_copy(self) -> bool:
         """Whether a Sync was sent between the beginning of the copy and its end."""
-        for entry in self._owed():
+        for entry in self._behind():
             if entry.kind == COPY_END:
                 return False
             if entry.kind == SYNC:
@@ -320,8 +327,8 @@ class Replies:
 
     # --- the queue ---
 
-    def _owed(self) -> list[Expected]:
-        """What is owed, the head first."""
+    def _behind(self) -> list[Expected]:
+        """What is owed after the head."""
         del self._queue[: self._answered]
         self._answered = 0
         return self._queue
@@ -334,16 +341,17 @@ class Replies:
 
     def _drop(self) -> None:
         """The head owes nothing any more."""
-        self._answered += 1
         if self._answered == len(self._queue):
-            self._queue = []  # cheaper than to clear it
-            self._answered = 0
+            if self._answered:
+                self._queue = []  # cheaper than to clear it
+                self._answered = 0
             self.head = None
             self.synthetic_due = False
             return
         if self._answered > _ANSWERED_MAX:
-            self._owed()
+            self._behind()
         self.head = self._queue[self._answered]
+        self._answered += 1
         self.synthetic_due = self.head.kind == _SYNTHETIC
 
     def _give_up(self) -> None:
@@ -353,3 +361,7 @@ class Replies:
         self._queue.clear()
         self._answered = 0
         self.head = None
+
+
+def _blaming(query: Expected, error: bytes) -> Expected:
+    return Expected(QUERY, on_failed=query.fail, error=error)

@@ -3,6 +3,7 @@
 cimport cython
 
 from gateway.directory.cache cimport Kept
+from gateway.net.instant cimport read
 from gateway.net.ends cimport Wire, wire_of
 from gateway.pool.pool cimport Pool, Waiter
 from gateway.pool.fairness cimport Tenant

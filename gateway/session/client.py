@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.net.ends import wire_of
 from gateway.net.handing import detach, movable
+from gateway.net.instant import read
 from gateway.net.presence import has_left
 from gateway.pool.listening import Listening
 from gateway.pool.pool import Pool, Waiter
@@ -505,7 +506,7 @@ class ClientSession(Waiter):
         """Find the target of what is in the inbox and ask its pool for a server."""
         self.phase = _SEEKING
         context, routed = self._context, self._routed
-        now = self.active_at = context.clock()
+        now = self.active_at = read(context.clock)
         if routed is not None and routed.holds(context.snapshot, now):
             self._acquire(routed.route)
             return

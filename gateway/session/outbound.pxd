@@ -54,6 +54,8 @@ cdef class Outbound(Heeder):
         following=cython.Py_ssize_t,
         tag=cython.int,
         changed=list,
+        ended=cython.bint,
+        part=cython.bint,
     )
     cpdef bytes book(self, ServerConnection server, bytes data)
     cpdef Timing lone_read(self, ServerConnection server, bytes data)

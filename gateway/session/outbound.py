@@ -170,28 +170,31 @@ class Outbound(Heeder):
         changed: list[bytes] = [self.preamble] if self.preamble else []
         pos = min(self.skip, end)
         self.skip -= pos
-        while end - pos >= _HEADER_BYTES and not self.waiting:
-            tag = data[pos]
-            if _HANDLERS[tag] is None:
-                raise unknown_message(tag)
-            size = message_size(data, pos)
-            following = min(pos + size, end)
-            if following < pos + size and end - pos < WHOLE_MAX_BYTES and tag != _COPY_DATA:
-                break
-            try:
-                instead = self._booked(server, tag, data, pos, following, size)
+        ended = False
+        while not ended:
+            try:  # around all messages, for it costs as much as some
+                while end - pos >= _HEADER_BYTES and not self.waiting:
+                    tag = data[pos]
+                    if _HANDLERS[tag] is None:
+                        raise unknown_message(tag)
+                    size = message_size(data, pos)
+                    following = min(pos + size, end)
+                    part = following < pos + size
+                    if part and end - pos < WHOLE_MAX_BYTES and tag != _COPY_DATA:
+                        break
+                    instead = self._booked(server, tag, data, pos, following, size)
+                    if instead is not None:
+                        if done < pos:
+                            changed.append(cut(data, done, pos))
+                        changed.append(instead)
+                        done = following
+                    self.skip = pos + size - following
+                    pos = following
+                ended = True
             except InDoubt as doubt:
                 changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos
                 self._wait(server)
-                continue
-            if instead is not None:
-                if done < pos:
-                    changed.append(cut(data, done, pos))
-                changed.append(instead)
-                done = following
-            self.skip = pos + size - following
-            pos = following
         self.rest = data[pos:] if pos < end else b""
         self.preamble = b""
         if changed:
