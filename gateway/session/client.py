@@ -276,11 +276,12 @@ class ClientSession(Waiter):
             self.end(error)
 
     def end(self, error: GatewayError) -> None:
-        """Tell the client why and close."""
+        """Tell the client why, unless its server has told it that it ends, and close."""
         if self.phase is not Phase.CLOSED:
             self._context.counters.errors_of_gateway += 1
             server = None if self._in_line else self.server
-            if server is None or not server.mid_message:  # else it would end a row
+            mid_message = server is not None and server.mid_message  # it would end a row
+            if not (self._fatal_seen or mid_message):
                 self._transport.write(messages.error_response(error, fatal=True))
             self._close()
 
