@@ -33,12 +33,14 @@ async def crowd(kind: str, depth: int, clients: int = CLIENTS) -> tuple[Callable
     pool.sharing.depth = depth
     pool.sharing.short_s = 1.0
     sessions = [micro_relay._session(context) for _ in range(clients)]
+    parsed = micro_relay._FIRST_PARSED
     for session in sessions:
         session.data_received(messages.message(b"P", b"P_0\0" + micro_relay._TEXT) + messages.SYNC)
         server = session.server
         assert server is not None
         known = server.replies.head is replies.CLIENT_SYNC
-        server.data_received((b"" if known else micro_relay._PARSED) + messages.READY_IDLE)
+        server.data_received((b"" if known else parsed) + messages.READY_IDLE)
+        parsed = micro_relay._PARSED
     ask, answer = micro_relay.KINDS[kind]
     asks = itertools.cycle([ask(aid) for aid in range(1, 20_001)])
     for session in sessions:
