@@ -28,7 +28,7 @@ from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
 from gateway.pool.prepared import Schema
 from gateway.pool.server import ServerConnection
-from gateway.pool.sharing import Sharer, Sharing
+from gateway.pool.sharing import Sharer, Sharing, is_kept
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
 
@@ -211,7 +211,9 @@ class Pool:
 
     def _without_its_client(self, server: ServerConnection) -> None:
         """The one at the head has gone; others are in line."""
-        if server.turn_is_over:
+        if is_kept(server):
+            self._close(server)
+        elif server.turn_is_over:
             self._pass_on(server, server.used_at)
         else:
             server.link(self.sharing.nobody(server), 0)
@@ -221,6 +223,11 @@ class Pool:
         self.sharing.pass_on(server, now)
         if self.core.fair.ready:
             self._serve_idle(now)
+
+    def keep(self, server: ServerConnection) -> None:
+        """The client that has it is not done with it: others in line ask elsewhere."""
+        if server.line and server.client is not None:
+            self.sharing.keep(server, server.client, self._clock())
 
     async def open_outside(self, startup: Mapping[str, str]) -> ServerConnection:
         """A connection for one client alone, with startup parameters of its own.
@@ -329,6 +336,8 @@ class Pool:
         client had had the server for itself."""
         sharing = self.sharing
         for server in sharing.overdue(now):
+            if server.timing is not None:
+                server.timing.took(now - server.turn_at)
             sharing.dissolve(server)
             if sharing.is_left(server):
                 sharing.end(server, now)

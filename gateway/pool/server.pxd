@@ -64,6 +64,7 @@ cdef class ServerConnection(End):
     cdef public double turn_at
     cdef public bint turn_is_over
     cdef public Py_ssize_t turns
+    cdef public Py_ssize_t audited_at
     cdef public Unnamed unnamed
     cdef public double used_at
     cpdef link(self, LinkedClient client, number)

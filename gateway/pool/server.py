@@ -110,6 +110,7 @@ class ServerConnection(End):
         "_skip",
         "_skip_silent",
         "_wire",
+        "audited_at",
         "cancels",
         "client",
         "client_number",
@@ -200,6 +201,8 @@ class ServerConnection(End):
         """The running statement is being cancelled for it took longer than this; else 0."""
         self.turns = 0
         """How often everything owed had been answered."""
+        self.audited_at = 0
+        """After which turn it was last asked what its session holds, as a sample."""
         self.cancels = 0
         """Cancel requests under way: until they are over it may hit whoever is linked."""
         self.closing = False

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.errors import GatewayError, ServerUnavailable
 from gateway.pool.core import PoolCore, ServerState
 from gateway.pool.counters import PoolCounters
-from gateway.pool.server import Rider, ServerConnection
+from gateway.pool.server import LinkedClient, Rider, ServerConnection
 from gateway.router.statement import Timing
 
 _PATIENCE = 10
@@ -90,10 +91,21 @@ class Sharing:
 
     def dissolve(self, server: ServerConnection) -> None:
         """All in line ask elsewhere; what they have sent is still answered, to nobody."""
-        if not server.line:
+        if not server.line or is_kept(server):
             return
         riders = server.line
         server.line = [self.nobody(server) for _ in riders]
+        for rider in riders:
+            rider.ask_elsewhere()
+
+    def keep(self, server: ServerConnection, client: LinkedClient, now: float) -> None:
+        """The one at the head keeps its server: all in line ask elsewhere, and it is linked again
+        behind what they have sent."""
+        riders, number = server.line, server.client_number
+        self._core.end_line(server, now)
+        server.timing = None
+        server.line = [*(Passing(client, number) for _ in riders), Returning(client, number)]
+        server.next_in_line()
         for rider in riders:
             rider.ask_elsewhere()
 
@@ -141,3 +153,47 @@ class Nobody(Rider):
 
     def server_ready(self, status: int) -> None:
         self._release(self._server)
+
+
+class Passing(Rider):
+    """Hears what others were to hear, on a server that ``client`` keeps."""
+
+    def __init__(self, client: LinkedClient, number: int) -> None:
+        self._client = client
+        self._number = number
+        self._server: ServerConnection | None = None
+
+    def turn_came(self, server: ServerConnection) -> None:
+        self._server = server
+        server.link(self, self._number)
+
+    def server_ready(self, status: int) -> None:
+        assert self._server is not None
+        self._server.next_in_line()
+
+    def end(self, error: GatewayError) -> None:
+        self._client.end(error)
+
+    def server_fenced(self, error: GatewayError) -> None:
+        self._client.server_fenced(error)
+
+    def server_lost(self, error: ServerUnavailable) -> None:
+        self._client.server_lost(error)
+
+    def server_full(self) -> None:
+        self._client.server_full()
+
+    def server_drained(self) -> None:
+        self._client.server_drained()
+
+
+class Returning(Passing):
+    """Behind them, in place of ``client``."""
+
+    def turn_came(self, server: ServerConnection) -> None:
+        server.link(self._client, self._number)
+
+
+def is_kept(server: ServerConnection) -> bool:
+    """Whether who is in line only stands between a server and the client that keeps it."""
+    return bool(server.line) and isinstance(server.line[-1], Returning)

@@ -995,14 +995,17 @@ class ClientSession(Waiter):
         elif self.holdings.effects and self.holdings.transaction_ended():
             self._ask(server, self._answered)
         elif self._audit_due(server):
+            server.audited_at = server.turns
             self._ask(server, self._audited)
         else:
             self._part()
 
     def _ask(self, server: ServerConnection, on_answer: Callable[[Answer], None]) -> None:
         """Ask the server what the session holds; the client's next message waits for the answer."""
+        assert self._pool is not None
         self._input_held = True
         self._context.counters.probes += 1
+        self._pool.keep(server)
         server.ask(self.holdings.question(), on_answer)
 
     def _answered(self, answer: Answer) -> None:
@@ -1046,7 +1049,7 @@ class ClientSession(Waiter):
 
     def _audit_due(self, server: ServerConnection) -> bool:
         interval = self._context.terms.audit_interval
-        due = interval > 0 and server.turns % interval == 0
+        due = interval > 0 and server.turns - server.audited_at >= interval
         return due and not self.holdings.pins and not server.line
 
     def _audited(self, answer: Answer) -> None:

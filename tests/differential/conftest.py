@@ -68,7 +68,7 @@ async def _twins(
             pool={
                 "max": _SERVERS_MAX,
                 "queue_timeout_ms": 60_000,
-                "share_depth": 4,
+                "share_depth": 8,
                 "share_ms": 1000,
             },
         )

@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.admin.operations import carry_out
 from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
+from gateway.pool.sharing import is_kept
 from gateway.protocol import messages
+from gateway.session.standing import Deed, Instruction, Kind, Scope
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
@@ -100,7 +103,7 @@ async def lane(provisioned: Provisioned, fresh_database: FreshDatabase) -> Async
         lane.believe_short(named(1))
         yield lane
         for wire in lane.wires:
-            wire.rst()
+            wire.fin()
         await rest(worker)
 
 
@@ -170,6 +173,84 @@ async def test_nobody_relies_on_what_another_one_in_line_prepares(lane: Lane, ho
     told = await lane.answers(*wires)
     assert rows(told[0]) == [b"item 3"]
     assert [sqlstates(one) for one in told[1:]] == [["42P01"]] * 3
+
+
+CHANGES = "SELECT id FROM changing WHERE id = 1 LIMIT 1"
+SLOW = "SELECT count(*) FROM item a, item b WHERE a.id < 1000 AND a.name < b.name"
+ZONE = "Asia/Kathmandu"
+
+
+@pytest.fixture
+async def changing(lane: Lane) -> Lane:
+    """Where a view changes the time zone of who reads it, which no text of a statement tells."""
+    await past_the_gateway(
+        lane.url,
+        f"CREATE VIEW changing AS SELECT id, set_config('TimeZone', '{ZONE}', false) FROM item",
+    )
+    lane.believe_short(CHANGES, SLOW)
+    return lane
+
+
+async def zone(wire: Wire) -> str | None:
+    return await wire.value("SHOW TimeZone")
+
+
+async def test_who_changes_the_session_unseen_keeps_its_server(changing: Lane) -> None:
+    """Those behind ask elsewhere, for their own settings; the change is its own, as ever."""
+    wires = await changing.clients(5)
+    before = await zone(wires[1])
+    assert before != ZONE
+    text = "SELECT id, now()::text FROM item WHERE id = 7"
+    changing.believe_short(text)
+    units = [messages.query(CHANGES.replace("id FROM", "* FROM"))]
+    changing.believe_short(CHANGES.replace("id FROM", "* FROM"))
+    units += [messages.query(text)] * 4
+    await changing.send(*zip(wires, units, strict=True), rides=4)
+    told = await changing.answers(*wires)
+    assert ["S" in [each.tag for each in one] for one in told] == [True] + [False] * 4
+    assert [rows(one) for one in told] == [[b"1"]] + [[b"7"]] * 4
+    offset = str(next(each for each in told[1] if each.tag == "D").cells[1])
+    assert "+05:45" not in offset
+    assert await zone(wires[0]) == ZONE
+    assert [await zone(wire) for wire in wires[1:]] == [before] * 4
+
+
+@pytest.mark.parametrize("how", ["leaves", "is ended"])
+async def test_who_keeps_its_server_may_go_at_any_time(changing: Lane, how: str) -> None:
+    """Before what stands behind it in line has been answered."""
+    wires = await changing.clients(4)
+    change = CHANGES.replace("id FROM", "* FROM")
+    changing.believe_short(change)
+    units = [messages.query(change), *[messages.query(SLOW)] * 3]
+    await changing.send(*zip(wires, units, strict=True), rides=3)
+    await wires[0].until("Z")
+    (server,) = changing.pool.core.servers(ServerState.BUSY)
+    await eventually(lambda: is_kept(server))
+    if how == "leaves":
+        wires[0].rst()
+    else:
+        carry_out(
+            changing.worker.context,
+            Instruction(Deed.KILL, Scope(Kind.CLIENT, str(wires[0].pid))),
+        )
+        assert sqlstates(await wires[0].until("Z")) == ["57P01"]
+    told = await changing.answers(*wires[1:])
+    assert [len(rows(one)) for one in told] == [1] * 3
+    assert len({rows(one)[0] for one in told}) == 1
+
+
+async def test_a_server_with_lines_all_the_time_is_looked_at_too(lane: Lane) -> None:
+    """As often as any, for unseen changes; never in front of those in line."""
+    interval = lane.worker.context.terms.audit_interval
+    probes = lane.worker.context.counters.probes
+    (server,) = lane.pool.core.servers(ServerState.IDLE)
+    server.audited_at = server.turns - interval + 3
+    wires = await lane.clients(7)
+    await lane.send(*((wire, query(3)) for wire in wires), rides=6)
+    assert [rows(one) for one in await lane.answers(*wires)] == [[b"item 3"]] * 7
+    await eventually(lambda: lane.pool.core.count(ServerState.IDLE) == 1)
+    assert lane.worker.context.counters.probes == probes + 1
+    assert server.audited_at == server.turns
 
 
 async def test_notices_are_the_ones_who_caused_them(lane: Lane) -> None:

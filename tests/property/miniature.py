@@ -88,6 +88,8 @@ class Backend:
         self.alive = True
         self.slow_s = 0.0
         """How long each of its answers takes, if not what the next of all delays says."""
+        self.tells = b""
+        """What its next read is found to have set TimeZone to."""
         self._postgres = postgres
         self._received = b""
         self._at_work = False
@@ -187,14 +189,16 @@ class Backend:
             self._work()
 
     def _run(self, sql: str) -> bytes:
-        self._reads = sql.startswith("SELECT")
-        if sql.startswith("SELECT kind"):
+        asked = sql.startswith("SELECT kind")
+        self._reads = sql.startswith("SELECT") and not asked
+        if asked:
             return self._probe()
+        told, self.tells = (self.tells, b"") if self._reads else (b"", self.tells)
         commands = [one.strip() for one in sql.split(";") if one.strip()]
         said = b"".join(map(self._command, commands)) or messages.message(b"I")
         if self._status == b"I":
             self._commit()
-        return said
+        return messages.parameter_status(b"TimeZone", told) + said if told else said
 
     def _probe(self) -> bytes:
         rows = [messages.data_row(["listen", one.encode().hex(), ""]) for one in self.channels]

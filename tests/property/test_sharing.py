@@ -54,6 +54,7 @@ STEP = st.tuples(
             "die",
             "slow",
             "quick",
+            *("tell",) * 2,
             "reconnect",
             "resize",
             "pause",
@@ -219,6 +220,13 @@ class World:
         if backend is not None:
             backend.slow_s = slow_s
 
+    def tell(self, place: int) -> None:
+        """A read that nobody can tell it of changes the session's settings."""
+        backend = self.backend(place)
+        if backend is not None:
+            self.numbers += 1
+            backend.tells = str(self.numbers).encode()
+
     def go(self, *, up: bool) -> None:
         self.postgres.up = up
         for backend in list(self.postgres.backends) if not up else ():
@@ -308,6 +316,7 @@ _DEEDS: dict[str, Callable[[World, int], None]] = {
     "commit": lambda world, place: world.say(place, "COMMIT"),
     "die": World.die,
     "slow": lambda world, place: world.slow(place, SLOW_S),
+    "tell": World.tell,
     "quick": lambda world, place: world.slow(place, 0.0),
     "reconnect": lambda world, _: world.order(Deed.RECONNECT),
     "resize": World.resize,
