@@ -17,6 +17,7 @@ Line = tuple[str, str]
 
 _FIRST_USER_OID = 16384
 _TEMP_SCHEMA = re.compile(rb"pg_(toast_)?temp_\d+")
+_TOAST = re.compile(rb"(?<=pg_toast_)\d+")
 _LOCK_TIMEOUT = b"\0C55P03\0"
 _FAILED_TRANSACTION = b"\0C25P02\0"
 _WRONG_COUNT = b"\0Mbind message supplies "
@@ -76,8 +77,10 @@ class Normaliser:
         return f"new {self._oids.setdefault(oid, len(self._oids) + 1)}"
 
     def _fields(self, body: bytes, *, failed: bool) -> str:
-        """Errors name the schema of temporary tables, which is numbered by server process."""
+        """Errors name the schema of temporary tables, which is numbered by server process, and
+        notices of low rank the tables for long values, by the number of the table."""
         body = _TEMP_SCHEMA.sub(rb"pg_\1temp_N", body)
+        body = _TOAST.sub(lambda found: self._oid(int(found[0])).encode(), body)
         body = self._function(body)
         body = self._changed_result(body)
         if _LOCK_TIMEOUT in body:

@@ -89,6 +89,10 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (B, say(bind("", "a", [b"6"]), describe("P", ""), execute(""), SYNC)),
         (B, say(bind("", "a", [b"6"]), execute(""), SYNC)),
     ),
+    "notices that name a table by its number": (
+        (A, say("SET client_min_messages = debug1")),
+        (A, say("CREATE TEMP TABLE tmp (a int, b text)")),
+    ),
     "SET of what is reported, in a transaction": (
         (A, say("BEGIN")),
         (A, say(_TOKYO)),
