@@ -20,6 +20,9 @@ cdef class Pool:
     cdef public object limits
     cdef public PoolCore core
     cdef public PoolCounters counters
+    cdef public Py_ssize_t audit_factor
+    cdef public Py_ssize_t audited_schema
+    cdef public Py_ssize_t _clean_audits
     cdef public object last_error
     cdef public dict greeting
     cdef public object schema

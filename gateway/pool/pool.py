@@ -50,6 +50,8 @@ _OUTSIDE_WAIT_S = 1.0
 """How long a client that needs a connection of its own waits for other workers to lend it."""
 
 
+_CLEAN_AUDITS, _RARER_TIMES = 10, 4
+"""After so many samples that found nothing they are half as frequent; up to so many times."""
 _SHUT_POLL_MS = 10
 _LOOK_AGAIN_S = 0.005
 _VACATED_S = 2.0
@@ -101,6 +103,11 @@ class Pool:
         self.greeting: dict[bytes, bytes] = {}
         """The parameters a fresh server reports, once one is known."""
         self.schema = Schema()
+        self.audit_factor = 1
+        """How many times rarer samples of sessions are than set, until tables change."""
+        self.audited_schema = 0
+        """`Schema.changes` at the last one."""
+        self._clean_audits = 0
         self.notifiers: dict[int, int] = {}
         """By server process id, the client that last sent a NOTIFY through it, until the next
         client has it: who leaves right behind a NOTIFY is still its sender when others hear it."""
@@ -187,6 +194,17 @@ class Pool:
         self.core.enqueue(waiter, self._clock(), tenant)
         self.counters.waits += 1
         self._open_wanted()
+
+    def audited(self, *, clean: bool) -> None:
+        """A sample is over. As long as none finds anything they become rarer and rarer."""
+        changes = self.schema.changes
+        if not clean:
+            self.counters.unseen_changes += 1
+        if not clean or changes != self.audited_schema:
+            self._clean_audits = 0
+        self.audited_schema = changes
+        self._clean_audits = min(self._clean_audits + clean, _CLEAN_AUDITS * _RARER_TIMES)
+        self.audit_factor = 1 << self._clean_audits // _CLEAN_AUDITS
 
     def abandon(self, server: ServerConnection, *, mid_message: bool, sync_due: bool) -> None:
         """The client left without an end: bring the server back to its first state, or close it.

@@ -114,7 +114,7 @@ cdef class ClientSession(Waiter):
     @cython.locals(server=ServerConnection, outbound=Outbound, pool=Pool, holdings=Holdings)
     cpdef server_ready(self, int status)
     cpdef _transaction_over(self, ServerConnection server)
-    @cython.locals(interval=cython.Py_ssize_t)
+    @cython.locals(interval=cython.Py_ssize_t, pool=Pool)
     cdef bint _audit_due(self, ServerConnection server) except -1
     cpdef _let_go(self)
     @cython.locals(server=ServerConnection, pool=Pool, holdings=Holdings)

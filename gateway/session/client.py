@@ -1048,8 +1048,13 @@ class ClientSession(Waiter):
         self._part()
 
     def _audit_due(self, server: ServerConnection) -> bool:
-        interval = self._context.terms.audit_interval
-        due = interval > 0 and server.turns - server.audited_at >= interval
+        interval, pool = self._context.terms.audit_interval, self._pool
+        assert pool is not None
+        if interval <= 0:
+            return False
+        if server.schema.changes == pool.audited_schema:
+            interval *= pool.audit_factor
+        due = server.turns - server.audited_at >= interval
         return due and not self.holdings.pins and not server.line
 
     def _audited(self, answer: Answer) -> None:
@@ -1058,23 +1063,27 @@ class ClientSession(Waiter):
         if server is None or pool is None or self.phase is not Phase.LINKED:
             return
         self._input_held = False
-        found = None if answer.error is not None else read_probe(answer.rows, pool.dsn.user)
-        if found is not None and not self.holdings.agrees(found):
-            pool.counters.unseen_changes += 1
-            _log.warning(
-                "%s: the session of server %d was changed unseen (%s) by or before: %s",
-                pool.name,
-                server.pid,
-                self.holdings.difference(found),
-                self._outbound.last_statement[:200].decode("utf-8", "replace"),
-            )
-            self._give_ready(server)
-            self._let_go()
-            self.phase = Phase.IDLE
-            pool.abandon(server, mid_message=False, sync_due=False)
-            self._go_on()
-        else:
+        if answer.error is not None:
             self._part()
+            return
+        found = read_probe(answer.rows, pool.dsn.user)
+        clean = self.holdings.agrees(found)
+        pool.audited(clean=clean)
+        if clean:
+            self._part()
+            return
+        _log.warning(
+            "%s: the session of server %d was changed unseen (%s) by or before: %s",
+            pool.name,
+            server.pid,
+            self.holdings.difference(found),
+            self._outbound.last_statement[:200].decode("utf-8", "replace"),
+        )
+        self._give_ready(server)
+        self._let_go()
+        self.phase = Phase.IDLE
+        pool.abandon(server, mid_message=False, sync_due=False)
+        self._go_on()
 
     async def _move_listens(
         self, server: ServerConnection, listening: Listening, channels: frozenset[bytes]

@@ -289,6 +289,20 @@ async def test_a_change_by_a_trigger_is_found_by_the_sample(start_gateway: Start
             await one.execute("DROP FUNCTION sneak")
 
 
+async def test_samples_become_rarer_until_tables_change(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway({"pool": {"max": 1, "audit_interval": 2}})
+    async with clients(gateway, 1) as (one,):
+        for _ in range(70):
+            await one.execute("SELECT 1")
+        pool = pool_of(gateway)
+        assert pool.audit_factor == 4
+        await one.execute("CREATE TABLE passing ()")
+        await one.execute("DROP TABLE passing")
+        for _ in range(3):
+            await one.execute("SELECT 1")
+        assert pool.audit_factor == 1
+
+
 async def test_idle_transaction_is_ended(start_gateway: StartGateway) -> None:
     gateway = await start_gateway({"pool": {"idle_transaction_timeout_s": 0.3}})
     async with clients(gateway, 1) as (one,):
