@@ -18,6 +18,10 @@ cdef class Inbox:
     cpdef next(self)
     cpdef _look(self, int tag, Py_ssize_t size)
     @cython.locals(
-        pos=cython.Py_ssize_t, end=cython.Py_ssize_t, size=cython.Py_ssize_t, tag=cython.int
+        data=bytes,
+        pos=cython.Py_ssize_t,
+        end=cython.Py_ssize_t,
+        size=cython.Py_ssize_t,
+        tag=cython.int,
     )
     cdef bint _unit_complete(self) except -1

@@ -116,13 +116,14 @@ class Inbox:
         self._skip -= dropped
 
     def _unit_complete(self) -> bool:
-        pos, end, tag = 0, len(self.data), 0
+        data, tag = self.data, 0
+        pos, end = 0, len(data)
         while end - pos >= _HEADER_BYTES:
-            size = message_size(self.data, pos)
+            size = message_size(data, pos)
             if size > end - pos:
                 return False
-            tag = self.data[pos]
-            if tag in _ENDS_UNIT:
+            tag = data[pos]
+            if tag == _SYNC or tag in _ENDS_UNIT:
                 return True
             pos += size
-        return pos == end and tag in _MAY_COPY and b"copy" in self.data.lower()
+        return pos == end and tag in _MAY_COPY and b"copy" in data.lower()

@@ -5,7 +5,7 @@ cimport cython
 from gateway.pool.prepared cimport Statement
 from gateway.pool.server cimport ServerConnection
 from gateway.protocol.framing cimport message_size
-from gateway.protocol.octets cimport cut, holds, string_end
+from gateway.protocol.octets cimport cut, holds, same, string_end
 from gateway.protocol.replies cimport Expected
 from gateway.router.facts cimport FactsCache
 from gateway.router.statement cimport Facts as _Facts, Timing
@@ -15,7 +15,8 @@ from gateway.session.translate cimport Heeder, Translator
 
 cdef Py_ssize_t _HEADER_BYTES, _SHORT_BYTES
 cdef int _COPY_DATA, _BIND, _DESCRIBE, _EXECUTE, _PARSE, _PORTAL, _QUERY, _STATEMENT, _SYNC
-cdef bytes _LISTS_PREPARED
+cdef bytes _LISTS_PREPARED, _DESCRIBED_ENDING
+cdef Py_ssize_t _ENDING_BYTES, _DESCRIBED_ENDING_BYTES
 cdef object _NO_EFFECT
 cdef Expected _EXPECT_EXECUTE, _EXPECT_SYNC
 cdef tuple _HANDLERS
@@ -89,6 +90,10 @@ cdef class Outbound(Heeder):
         Py_ssize_t following,
         Py_ssize_t size,
     )
+    @cython.locals(rest=cython.Py_ssize_t, start=cython.Py_ssize_t)
+    cpdef bint _ends_plainly(
+        self, ServerConnection server, bytes data, Py_ssize_t pos, Py_ssize_t end
+    ) except -1
     @cython.locals(facts=_Facts)
     cpdef bytes _query(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef bytes _parse(self, ServerConnection server, bytes message, Py_ssize_t size)

@@ -13,7 +13,7 @@ from gateway.pool.prepared import LISTS_PREPARED, Statement, executed
 from gateway.pool.server import IDLE, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import HEADER_BYTES, message_size
-from gateway.protocol.octets import cut, holds, string_end
+from gateway.protocol.octets import cut, holds, same, string_end
 from gateway.protocol.replies import Expected
 from gateway.router.facts import (
     UNKNOWN_FACTS,
@@ -47,6 +47,9 @@ _ALL = (None, "ALL")
 _COPY_DATA = ord("d")
 _FAILED = ord("E")
 _FLUSH = messages.message(b"H")
+_ENDING = messages.message(b"E", bytes(5)) + messages.SYNC
+_DESCRIBED_ENDING = messages.message(b"D", b"P\0") + _ENDING
+_ENDING_BYTES, _DESCRIBED_ENDING_BYTES = len(_ENDING), len(_DESCRIBED_ENDING)
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
 _FIRST_IN_BATCH = frozenset(
     [Verb.DISCARD, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED, Verb.UTILITY]
@@ -190,6 +193,8 @@ class Outbound(Heeder):
                         done = following
                     self.skip = pos + size - following
                     pos = following
+                    if tag == _BIND and self._ends_plainly(server, data, pos, end):
+                        pos = end
                 ended = True
             except InDoubt as doubt:
                 changed += (data[done:pos], doubt.before, _FLUSH)
@@ -305,6 +310,23 @@ class Outbound(Heeder):
         handler = _HANDLERS[tag]
         assert handler is not None
         return handler(self, server, message, size)
+
+    def _ends_plainly(self, server: ServerConnection, data: bytes, pos: int, end: int) -> bool:
+        """Book what stands behind nearly every Bind, if it is all there is: Describe and Execute of
+        the unnamed portal and a Sync, or the last two."""
+        rest = end - pos
+        if rest != _ENDING_BYTES and rest != _DESCRIBED_ENDING_BYTES:
+            return False
+        start = _DESCRIBED_ENDING_BYTES - rest
+        if not same(data, pos, _DESCRIBED_ENDING, start, rest):
+            return False
+        if self._restore or self._await_executes or self.skip or server.replies.copy_in:
+            return False
+        if not start:
+            self.translator.describe_bound(server)
+        self._execute(server, b"", 0)
+        self._sync(server, b"", 0)
+        return True
 
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         text = cut(message, _HEADER_BYTES, max(_HEADER_BYTES, len(message) - 1))

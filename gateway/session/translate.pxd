@@ -44,6 +44,7 @@ cdef class Translator:
     cpdef bytes bind(self, ServerConnection server, bytes message, Py_ssize_t length)
     @cython.locals(before=bytes)
     cdef bytes _heed_use(self, ServerConnection server, Statement statement)
+    cpdef describe_bound(self, ServerConnection server)
     cdef Expected _describe_of(self, ServerConnection server, Statement statement)
     cpdef tuple _resolve(self, ServerConnection server, bytes name, Statement statement)
     @cython.locals(known=tuple)

@@ -372,8 +372,10 @@ class Translator:
     def describe(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Describe of a statement or a portal."""
         if len(message) == _HEADER_BYTES or message[_HEADER_BYTES] != _STATEMENT:
-            bound = self._bound if len(message) == _DESCRIBE_UNNAMED_BYTES else None
-            server.replies.expect(self._describe_of(server, bound))
+            if len(message) == _DESCRIBE_UNNAMED_BYTES:
+                self.describe_bound(server)
+            else:
+                server.replies.expect(_DESCRIBED)
             return None
         name, _ = messages.read_cstring(message, _HEADER_BYTES + 1)
         statement = self._named.get(name) if name else None
@@ -383,6 +385,10 @@ class Translator:
         expected = _STALE_DESCRIBE if real is STALE else self._describe_of(server, statement)
         server.replies.expect(expected)
         return before + messages.message(b"D", b"S" + real + b"\0")
+
+    def describe_bound(self, server: ServerConnection) -> None:
+        """Describe of the unnamed portal."""
+        server.replies.expect(self._describe_of(server, self._bound))
 
     def _describe_of(self, server: ServerConnection, statement: Statement | None) -> Expected:
         """What to expect of a client's Describe; the first answer about a statement is kept."""
