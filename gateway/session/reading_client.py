@@ -272,7 +272,7 @@ class ReadingSession(ClientSession):
         return self._stamp
 
     def _lone_read(self, server: ServerConnection, data: bytes) -> Timing | None:
-        if self._is_operator or self.holdings.pins:
+        if self._is_operator or self.holdings.pins or not data:
             return None
         try:
             return self._outbound.lone_read(server, data)

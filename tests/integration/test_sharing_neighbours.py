@@ -12,6 +12,8 @@ from gateway.pool.core import ServerState
 from gateway.pool.pool import Pool
 from gateway.pool.sharing import is_kept
 from gateway.protocol import messages
+from gateway.session.client import ClientSession
+from gateway.session.inbox import UNIT_MAX_BYTES
 from gateway.session.standing import Deed, Instruction, Kind, Scope
 from gateway.worker import Worker
 from tests.conftest import FreshDatabase, Provisioned
@@ -287,6 +289,24 @@ async def test_who_does_not_read_its_answer_keeps_nobody_waiting(lane: Lane) -> 
     assert [rows(one) for one in told] == [[b"item 5"]] * len(others)
     (server,) = lane.pool.core.servers(ServerState.BUSY)
     assert server.client_number == stalled.pid, "it goes on, for as long as it takes"
+
+
+async def test_what_those_in_line_send_ahead_is_bounded(lane: Lane) -> None:
+    """They are not read on while it has nowhere to go; then all of it is answered."""
+    lane.believe_short(SLOW)
+    ahead, behind = await lane.clients(2)
+    await lane.send((ahead, messages.query(SLOW)), (behind, query(3)), rides=1)
+    long = messages.query(f"SELECT length('{'x' * 65536}')")
+    everybody = list(lane.worker.context.registry)
+    sessions = {one.number: one for one in everybody if isinstance(one, ClientSession)}
+    for wire in (ahead, behind):
+        wire.send(*[long] * 40)
+    await eventually(lambda: all(sessions[one.pid]._read_paused for one in (ahead, behind)))
+    for wire in (ahead, behind):
+        assert len(sessions[wire.pid]._inbox.data) < 2 * UNIT_MAX_BYTES
+    for wire in (ahead, behind):
+        told = await wire.until("Z", 41)
+        assert rows(told)[1:] == [b"65536"] * 40
 
 
 async def test_a_time_limit_of_a_session_is_its_own(lane: Lane) -> None:
