@@ -176,6 +176,7 @@ async def test_who_has_left_meanwhile_leaves_no_server_behind(gateway: Gateway) 
     one.send(_as_text("pg_terminate_backend", other.pid))
     await until(lambda: any(one.core.fair.places for one in gateway.worker.context.pools))
     one.rst()
+    await until(lambda: len(gateway.worker.context.registry) == 3)
     await third.query("COMMIT")
     assert await other.value("SELECT 1") == "1"
     for wire in (other, third, fourth):
