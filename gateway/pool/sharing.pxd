@@ -9,7 +9,7 @@ from gateway.router.statement cimport Timing
 
 cdef class Sharer(Rider):
     cpdef Timing carries(self, ServerConnection server)
-    cpdef bint may_ride(self, ServerConnection server) except -1
+    cpdef Timing may_ride(self, ServerConnection server)
     cpdef ride(self, ServerConnection server)
 
 @cython.final
@@ -26,7 +26,9 @@ cdef class Sharing:
         counters=PoolCounters,
         waiter=Sharer,
         since=cython.double,
+        timing=Timing,
+        room_s=cython.double,
         _=cython.Py_ssize_t,
     )
-    cdef _fill(self, ServerConnection server, double now)
+    cdef _fill(self, ServerConnection server, double now, double room_s)
     cpdef pass_on(self, ServerConnection server, double now)

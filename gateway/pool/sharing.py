@@ -31,9 +31,10 @@ class Sharer(Rider):
         """How long what it has sent takes lately, if that is one read and nothing else."""
         return None
 
-    def may_ride(self, server: ServerConnection) -> bool:
-        """Whether what it waits with is a short read that may follow on ``server``."""
-        return False
+    def may_ride(self, server: ServerConnection) -> Timing | None:
+        """How long what it waits with takes lately, if that is a short read that may follow on
+        ``server``."""
+        return None
 
     def ride(self, server: ServerConnection) -> None:
         """Get in line there, and send it."""
@@ -66,16 +67,23 @@ class Sharing:
         server.timing = timing
         server.turn_at = now
         if timing is not None and timing.shorter_than(self.short_s):
-            self._fill(server, now)
+            self._fill(server, now, self.short_s - timing.took_s)
 
-    def _fill(self, server: ServerConnection, now: float) -> None:
+    def _fill(self, server: ServerConnection, now: float, room_s: float) -> None:
         """Have others follow, in the order in which they would be served: the server's part of
-        those who wait. More would wait for it while others come free."""
+        those who wait. More would wait for it while others come free.
+
+        The last one's turn is to come within ``room_s``: who comes next waits for the whole line.
+        """
         core, counters = self._core, self._counters
         for _ in range(min(self.depth - 1, core.fair.ready // core.counted())):
             waiter = core.first(now)
-            if waiter is None or server.closing or not waiter.may_ride(server):
+            if waiter is None or server.closing or room_s <= 0:
                 break
+            timing = waiter.may_ride(server)
+            if timing is None:
+                break
+            room_s -= timing.took_s
             since = core.ride(server, waiter, now)
             if since < 0:
                 break

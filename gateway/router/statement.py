@@ -284,21 +284,22 @@ class StatementFacts:
 class Timing:
     """How long the statements of one fingerprint took lately."""
 
-    __slots__ = ("_samples", "_took_s")
+    __slots__ = ("_samples", "took_s")
 
     def __init__(self) -> None:
         self._samples = 0
-        self._took_s = 0.0
+        self.took_s = 0.0
+        """On the average."""
 
     def took(self, seconds: float) -> None:
         """One more has been answered."""
         if self._samples < _SAMPLES_MAX:
             self._samples += 1
-        self._took_s += (seconds - self._took_s) / self._samples
+        self.took_s += (seconds - self.took_s) / self._samples
 
     def shorter_than(self, seconds: float) -> bool:
         """Whether that is known well enough, and they are."""
-        return self._samples >= _SAMPLES_MIN and self._took_s < seconds
+        return self._samples >= _SAMPLES_MIN and self.took_s < seconds
 
 
 @dataclass(frozen=True)

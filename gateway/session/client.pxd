@@ -104,7 +104,8 @@ cdef class ClientSession(Waiter):
     @cython.locals(outbound=Outbound)
     cpdef Timing carries(self, ServerConnection server)
     @cython.locals(pool=Pool, holdings=Holdings, timing=Timing)
-    cpdef bint may_ride(self, ServerConnection server) except -1
+    @cython.locals(timing=Timing)
+    cpdef Timing may_ride(self, ServerConnection server)
     cpdef ride(self, ServerConnection server)
     cpdef turn_came(self, ServerConnection server)
     @cython.locals(server=ServerConnection, outbound=Outbound, inbox=Inbox)

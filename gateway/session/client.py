@@ -671,16 +671,18 @@ class ClientSession(Waiter):
             return None
         return None if self._inbox.data else self._lone_read(server, self._kept)
 
-    def may_ride(self, server: ServerConnection) -> bool:
+    def may_ride(self, server: ServerConnection) -> Timing | None:
         pool, holdings = self._pool, self.holdings
         if pool is None or holdings.reads_sequences or not self._is_at_home(server):
-            return False
+            return None
         if server.sql_prepared or holdings.sql_prepared or self.listens.channels:
-            return False
+            return None
         if self._write_paused or self._whole_session or self._draining is not None:
-            return False
+            return None
         timing = self._timing = self._lone_read(server, self._inbox.data)
-        return timing is not None and timing.shorter_than(pool.sharing.short_s)
+        if timing is None or not timing.shorter_than(pool.sharing.short_s):
+            return None
+        return timing
 
     def _is_at_home(self, server: ServerConnection) -> bool:
         """Whether a server is as our session left the last one."""

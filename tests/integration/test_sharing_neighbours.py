@@ -327,6 +327,18 @@ async def test_a_time_limit_of_a_session_is_its_own(lane: Lane) -> None:
     assert [sqlstates(one) for one in told] == [[], ["57014"], []]
 
 
+async def test_a_line_is_no_longer_than_a_short_read(lane: Lane) -> None:
+    """Altogether, by what they took lately, but for the last one: who comes next waits for it."""
+    text = "SELECT name FROM item WHERE id = 3 AND id < 4"
+    timing = lane.worker.context.facts.facts(text.encode()).timing
+    assert timing is not None
+    for _ in range(8):
+        timing.took(0.3 * SHARE_MS / 1000)
+    wires = await lane.clients(8)
+    await lane.send(*((wire, messages.query(text)) for wire in wires), rides=3)
+    assert [rows(one) for one in await lane.answers(*wires)] == [[b"item 3"]] * 8
+
+
 async def test_old_servers_are_replaced_behind_a_line(lane: Lane) -> None:
     (server,) = lane.pool.core.servers(ServerState.IDLE)
     server.life_ends_at = 0.0
