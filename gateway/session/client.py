@@ -13,6 +13,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from gateway.directory.cache import Kept
@@ -70,6 +71,9 @@ WRITE_HIGH_BYTES = 128 * 1024
 
 _RENEWALS_MAX = 20
 """So many servers with a past one client may have renewed; then it takes them as they are."""
+
+_FORGET_PLANS = "DISCARD PLANS"
+"""In a process that had temporary objects before, a new one hides a table from new plans only."""
 
 _PREFERS_ITS_SERVER = Effect.SEQUENCE_WRITE | Effect.SQL_PREPARE | Effect.SQL_EXECUTE
 
@@ -1070,10 +1074,24 @@ class ClientSession(Waiter):
             return
         found = read_probe(answer.rows, pool.dsn.user)
         server.settings = found.settings
+        known = Pin.TEMPORARY in self.holdings.pins
         self.holdings.take(found, server.sql_prepared)
         server.sql_prepared = dict(found.prepared)
-        if found.channels:
-            self._place_listens(server, pool, found.channels)
+        if Pin.TEMPORARY in self.holdings.pins and not known:
+            server.schema.changes += 1
+            self._input_held = True
+            server.ask(_FORGET_PLANS, partial(self._held_is_told, found.channels))
+        else:
+            self._held_is_told(found.channels)
+
+    def _held_is_told(self, channels: frozenset[bytes], answer: Answer | None = None) -> None:
+        """All that the session holds is known, and its server's plans heed it."""
+        server, pool = self.server, self._pool
+        if server is None or pool is None or self.phase is not Phase.LINKED:
+            return
+        self._input_held = False
+        if channels:
+            self._place_listens(server, pool, channels)
         else:
             self._part()
 

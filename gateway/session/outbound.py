@@ -608,6 +608,8 @@ def _resets_all(facts: Facts) -> bool:
 
 def _changes_schema(facts: Facts) -> bool:
     """Whether tables or types may be others afterwards, for all that the text tells."""
+    if facts.effects & Effect.TEMP:  # also SELECT INTO: it may hide another
+        return True
     return any(one.verb in _CHANGE_SCHEMA for one in facts.statements)
 
 
