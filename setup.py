@@ -120,6 +120,7 @@ def _extensions() -> list[Extension]:
         Extension(
             f"gateway/{name}".replace("/", "."),
             [source],
+            depends=[f"gateway/{name}{suffix}" for suffix in (".py", ".pxd")],
             extra_compile_args=["-O1", "-g0"] if sys.platform != "win32" else [],
         )
         for name, source in sources.items()
