@@ -37,6 +37,8 @@ _SEEK_S = 5.0
 _CLAIM_S = 1.0
 """How soon the statement is sent once there is one, unless who asked has left."""
 _POLL_S = 0.05
+_LAST_WORDS_S = 1.0
+"""How long a process that was signalled is heard, on a machine where it has to wait to run."""
 
 
 class Call(NamedTuple):
@@ -152,6 +154,9 @@ class StandIn(Waiter):
     def _look(self, asker: ServerConnection, turns: int) -> None:
         if asker.turns == turns and not asker.lost:
             asyncio.get_running_loop().call_later(_POLL_S, self._look, asker, turns)
+        elif self._server is not None and not self._server.lost:
+            # The signal has been sent, and its process says so when it comes to run.
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._go)
         else:
             self._go()
 
