@@ -331,16 +331,6 @@ class Pool:
         server.cancels += 1
         return self._spawn(self._send_cancel(server))
 
-    def withhold(self, server: ServerConnection) -> None:
-        """A signal to its process may come: it is not handed on before `withheld`."""
-        self.sharing.dissolve(server)
-        server.cancels += 1
-
-    def withheld(self, server: ServerConnection) -> None:
-        """The signal has come, or will not."""
-        server.cancels -= 1
-        self._cancel_over(server)
-
     # --- upkeep ---
 
     def tick(self) -> None:

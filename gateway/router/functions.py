@@ -78,7 +78,7 @@ MONITORING: Final = names(
 SERVER_WIDE: Final = names(
     """
     brin_desummarize_range brin_summarize_new_values brin_summarize_range gin_clean_pending_list
-    pg_clear_attribute_stats pg_clear_relation_stats pg_create_restore_point
+    pg_cancel_backend pg_clear_attribute_stats pg_clear_relation_stats pg_create_restore_point
     pg_drop_replication_slot pg_export_snapshot pg_import_system_collations
     pg_log_backend_memory_contexts pg_log_standby_snapshot pg_logical_emit_message
     pg_logical_slot_get_binary_changes pg_logical_slot_get_changes pg_nextoid pg_promote
@@ -87,7 +87,7 @@ SERVER_WIDE: Final = names(
     pg_restore_relation_stats pg_rotate_logfile pg_rotate_logfile_old pg_stat_reset
     pg_stat_reset_backend_stats pg_stat_reset_replication_slot pg_stat_reset_shared
     pg_stat_reset_single_function_counters pg_stat_reset_single_table_counters pg_stat_reset_slru
-    pg_stat_reset_subscription_stats pg_switch_wal pg_sync_replication_slots
+    pg_stat_reset_subscription_stats pg_switch_wal pg_sync_replication_slots pg_terminate_backend
     pg_wal_replay_pause pg_wal_replay_resume
     """
 )
@@ -110,7 +110,6 @@ WITH_EFFECT: Final[Mapping[Effect, frozenset[str]]] = {
     Effect.SEQUENCE_READ: names("currval lastval"),
     Effect.SEQUENCE_WRITE: names("nextval setval"),
     Effect.NOTIFY: names("pg_notify"),
-    Effect.SIGNAL: names("pg_cancel_backend pg_terminate_backend"),
     Effect.CURSOR: names("cursor_to_xml cursor_to_xmlschema"),
     Effect.ADVISORY_LOCK: names(
         "pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared"

@@ -101,8 +101,6 @@ class Effect(IntFlag):
     """Nobody may be connected to the database that it names: it drops, renames or copies it."""
     SESSION_COUNT = 1 << 26
     """Reads how many sessions there have been, which is how many processes a server has begun."""
-    SIGNAL = 1 << 27
-    """Signals a server process: pg_terminate_backend, pg_cancel_backend."""
 
 
 @dataclass(frozen=True)

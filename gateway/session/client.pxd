@@ -55,7 +55,6 @@ cdef class ClientSession(Waiter):
     cdef public object _idle_timer
     cdef public _Routed _routed
     cdef public bint _server_full
-    cdef public object _signal
     cdef public Route _target
     cdef public object _target_in
     cdef public object _task

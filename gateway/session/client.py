@@ -58,7 +58,6 @@ from gateway.session.listens import Listens
 from gateway.session.outbound import NewProcessNeeded, Outbound
 from gateway.session.pinned import Held
 from gateway.session.reported import Reported
-from gateway.session.signals import NOBODY, NOT_YET, StandIn
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 from gateway.session.vacating import asked_to_leave
@@ -145,7 +144,6 @@ class ClientSession(Waiter):
         "_replayed_there",
         "_routed",
         "_server_full",
-        "_signal",
         "_target",
         "_target_in",
         "_task",
@@ -212,7 +210,6 @@ class ClientSession(Waiter):
             self._asks_foreign_sequence,
             self._answer_came,
             self._wants_alone,
-            self._process_of,
         )
         self._outbound.translator = Translator(
             context.statements, context.settings.pool.client_statements_max, self._outbound
@@ -247,8 +244,6 @@ class ClientSession(Waiter):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._renewals = 0
         """How many servers were closed for us since they had a past."""
-        self._signal: StandIn | None = None
-        """For the client that our statement is about to signal."""
         self._ready_missed = False
         self._server_full = False
         self._read_paused = False
@@ -845,50 +840,6 @@ class ClientSession(Waiter):
         assert self._pool is not None
         return asked_to_leave(server, facts, self._pool.dsn, self._context.pools.vacate)
 
-    def _process_of(self, number: int, on_found: Callable[[], None]) -> int:
-        """The process to signal for a client's number; or NOBODY, or NOT_YET."""
-        server, target = self.server, self._context.registry.session(number)
-        assert server is not None
-        if target is self:
-            return server.pid
-        if not isinstance(target, ClientSession) or not self._may_signal(target):
-            return NOBODY
-        signal = self._signal
-        if signal is None or signal.target is not target:
-            pool = target.pool_to_signal()
-            if pool is None or self._pool is None or not _is_same_server(pool, self._pool):
-                return NOBODY
-            signal = self._signal = StandIn(target, pool, on_found)
-            signal.begin(linked=target.phase is Phase.LINKED and not target._in_line)
-        if signal.pid != NOT_YET:
-            self._signal = None
-            signal.leave_behind(server)
-        return signal.pid
-
-    def _may_signal(self, target: ClientSession) -> bool:
-        """Tenants may share a role, and then the server would let them end each other."""
-        mine, its = self.login, target.login
-        if mine.kind is LoginKind.OPERATOR or mine.name == its.name:
-            return True
-        return mine.owner is not None and mine.owner == its.owner
-
-    def pool_to_signal(self) -> Pool | None:
-        """Where our server is, or would be; None where only a statement could say that."""
-        if self._pool is None and self.login.kind is not LoginKind.SERVICE:
-            owner_id = self.asked.owner or self.login.owner
-            known = self._context.peek(self.login, owner_id) if owner_id else NOTHING_KNOWN
-            outcome = route(self._context.snapshot, self.login, self.asked, known)
-            if isinstance(outcome, Route):
-                self._aim(outcome)
-        return None if self.phase is Phase.CLOSED else self._pool
-
-    def ended_by(self, last_words: bytes) -> None:
-        """The server that stood in for ours was ended, and has said so: so do we."""
-        if self.phase is not Phase.CLOSED:
-            if self._in_line or self.server is None or not self.server.mid_message:
-                self._transport.write(last_words)
-            self._close()
-
     def _asks_foreign_sequence(self) -> None:
         """The server will say "not yet defined", once: this login keeps its servers from now on."""
         self._context.sequence_readers.add(self.login.name)
@@ -1237,10 +1188,6 @@ class ClientSession(Waiter):
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
-
-
-def _is_same_server(one: Pool, other: Pool) -> bool:
-    return (one.dsn.host, one.dsn.port) == (other.dsn.host, other.dsn.port)
 
 
 def _moved(target: Route) -> StaleEpoch:

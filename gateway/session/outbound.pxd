@@ -30,9 +30,7 @@ cdef class Outbound(Heeder):
     cdef public Holdings _holdings
     cdef public Listens _listens
     cdef public object _number
-    cdef public bint _addressed
     cdef public object _on_alone
-    cdef public object _on_signal
     cdef public object _on_answer
     cdef public object _on_facts
     cdef public object _on_foreign_sequences

@@ -28,7 +28,6 @@ from gateway.session.holdings import Holdings, may_draw, needs_new_process, tain
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
-from gateway.session.signals import NOBODY, NOT_YET, called, runs_at_once
 from gateway.session.sql_prepared import exchange
 from gateway.session.state import Pin
 from gateway.session.translate import Heeder, InDoubt, Translator
@@ -78,10 +77,6 @@ class NewProcessNeeded(Exception):
     """A statement tells a process without a past from others; nothing of its unit was sent."""
 
 
-class ProcessNamed(Exception):
-    """A statement signals a process, perhaps by a client's number; nothing of it was booked."""
-
-
 class Outbound(Heeder):
     """The client's half of one link after the other.
 
@@ -90,12 +85,9 @@ class Outbound(Heeder):
     drew for somebody else.
     ``on_answer`` is told when what `waiting` waits for has come.
     ``on_alone`` is told of a statement that wants a database for itself: what to send before it.
-    ``on_signal`` is told the number of a client that a statement signals, and what to call when its
-    server process is known that is not known yet: see `signals.py`.
     """
 
     __slots__ = (
-        "_addressed",
         "_await_executes",
         "_draws_alone",
         "_facts",
@@ -106,7 +98,6 @@ class Outbound(Heeder):
         "_on_answer",
         "_on_facts",
         "_on_foreign_sequences",
-        "_on_signal",
         "_restore",
         "guard",
         "last_statement",
@@ -132,7 +123,6 @@ class Outbound(Heeder):
         on_foreign_sequences: Callable[[], None],
         on_answer: Callable[[], None],
         on_alone: Callable[[ServerConnection, Facts], bytes],
-        on_signal: Callable[[int, Callable[[], None]], int],
     ) -> None:
         self._number = number
         self._facts = facts
@@ -142,9 +132,6 @@ class Outbound(Heeder):
         self._on_foreign_sequences = on_foreign_sequences
         self._on_answer = on_answer
         self._on_alone = on_alone
-        self._on_signal = on_signal
-        self._addressed = False
-        """The process that the next statement signals is the one meant."""
         self._restore: tuple[str, ...] = ()
         """What gives back the startup settings that the statement run or bound last resets."""
         self._await_executes = False
@@ -213,12 +200,6 @@ class Outbound(Heeder):
                 changed += (data[done:pos], doubt.before, _FLUSH)
                 done = pos
                 self._wait(server)
-            except ProcessNamed:
-                instead = self._addressing(server, tag, data, pos, following, size)
-                if not self.waiting:
-                    changed += (data[done:pos], instead)
-                    self.skip = pos + size - following
-                    done = pos = following
         self.rest = data[pos:] if pos < end else b""
         self.preamble = b""
         if changed:
@@ -347,32 +328,6 @@ class Outbound(Heeder):
         self._sync(server, b"", 0)
         return True
 
-    def _addressing(
-        self, server: ServerConnection, tag: int, data: bytes, pos: int, following: int, size: int
-    ) -> bytes:
-        """What to send for a statement that signals a process: by its id where it says a client's
-        number. ``waiting`` is set where that is to be found first."""
-        message, pid = data[pos:following], NOBODY
-        if len(message) == size and (tag == _QUERY or runs_at_once(data, following)):
-            call = called(message, self._text_of)
-            if call is not None:
-                pid = self._on_signal(call.number, self._go_on)
-                if pid > NOBODY:
-                    message = call.of(message, pid)
-        if pid == NOT_YET:
-            self.waiting = True
-            return b""
-        self._addressed = True
-        try:
-            booked = self._booked(server, tag, message, 0, len(message), size)
-        finally:
-            self._addressed = False
-        return message if booked is None else booked
-
-    def _text_of(self, name: bytes) -> bytes:
-        statement = self.translator.statement(name)
-        return b"" if statement is None else statement.body.partition(b"\0")[0]
-
     def _query(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         text = cut(message, _HEADER_BYTES, max(_HEADER_BYTES, len(message) - 1))
         facts = self._facts_of(server, text) if len(message) == size else UNKNOWN_FACTS
@@ -437,15 +392,10 @@ class Outbound(Heeder):
 
     def _heeded(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
         stamp = before = b""
-        quiet = facts.effects is _NO_EFFECT
-        if quiet:
-            self._restore = ()
-        else:
-            if facts.effects & Effect.SIGNAL and not self._addressed:
-                raise ProcessNamed
-            self._restore = self._restores(facts)
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
+        quiet = facts.effects is _NO_EFFECT
+        self._restore = () if quiet else self._restores(facts)
         if not facts.read_only and _changes_schema(facts):
             self._holdings.schema_changed = True
             server.schema.changes += 1

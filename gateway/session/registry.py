@@ -75,10 +75,6 @@ class Registry:
             return None
         return session
 
-    def session(self, number: int) -> Registered | None:
-        """Whose number this is; None when it is nobody's here."""
-        return self._sessions.get(number)
-
     @property
     def everywhere(self) -> int:
         """The sessions of all workers of the gateway."""

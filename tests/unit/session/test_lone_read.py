@@ -39,7 +39,6 @@ def outbound() -> tuple[Outbound, ServerConnection]:
         lambda: None,
         lambda: None,
         lambda *facts: b"",
-        lambda number, on_found: 0,
     )
     one.translator = Translator(Statements(facts), 100, one)
     transport = cast(asyncio.Transport, RecordingTransport())
