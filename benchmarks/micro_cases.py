@@ -87,8 +87,7 @@ async def _injected() -> Once:
     context = await micro_relay._context()
     server, session = micro_relay._server(context), micro_relay._session(context)
     ask, answer = micro_relay.KINDS["prepared"]
-    session.data_received(messages.message(b"P", b"P_0\0" + micro_relay._TEXT) + messages.SYNC)
-    server.data_received(micro_relay._FIRST_PARSED + messages.READY_IDLE)
+    micro_relay._prepare(session, server)
     asked = ask(1)
     parsed = micro_relay._PARSED + answer
 
@@ -142,8 +141,7 @@ async def _pool() -> tuple[Pool, ServerConnection]:
 async def _transaction(kind: str) -> Once:
     context = await micro_relay._context()
     server, session = micro_relay._server(context), micro_relay._session(context)
-    session.data_received(messages.message(b"P", b"P_0\0" + micro_relay._TEXT) + messages.SYNC)
-    server.data_received(micro_relay._FIRST_PARSED + messages.READY_IDLE)
+    micro_relay._prepare(session, server)
     ask, answer = micro_relay.KINDS[kind]
     asks = [ask(aid) for aid in range(1, 2_001)]
     once = micro_relay._transaction(session, server, asks, answer)

@@ -35,7 +35,7 @@ async def crowd(kind: str, depth: int, clients: int = CLIENTS) -> tuple[Callable
     sessions = [micro_relay._session(context) for _ in range(clients)]
     parsed = micro_relay._FIRST_PARSED
     for session in sessions:
-        session.data_received(messages.message(b"P", b"P_0\0" + micro_relay._TEXT) + messages.SYNC)
+        session.data_received(micro_relay._PREPARE)
         server = session.server
         assert server is not None
         known = server.replies.head is replies.CLIENT_SYNC

@@ -122,6 +122,7 @@ def _prepared(aid: int) -> bytes:
 _PARSED = messages.message(b"1")
 _FIRST_PARSED = _PARSED + messages.message(b"t", b"\0\1\0\0\0\x17") + _COLUMNS
 """The gateway asks once what a new statement returns."""
+_PREPARE = messages.message(b"P", b"P_0\0" + _TEXT) + messages.SYNC
 _ANSWER = _COLUMNS + _ROW + _DONE
 
 KINDS: dict[str, tuple[Callable[[int], bytes], bytes]] = {
@@ -144,11 +145,16 @@ def _transaction(
     return once
 
 
+def _prepare(session: ReadingSession, server: ServerConnection) -> None:
+    """The first client of all prepares what `_prepared` binds."""
+    session.data_received(_PREPARE)
+    server.data_received(_FIRST_PARSED + messages.READY_IDLE)
+
+
 async def _main() -> None:
     context = await _context()
     server, session = _server(context), _session(context)
-    session.data_received(messages.message(b"P", b"P_0\0" + _TEXT) + messages.SYNC)
-    server.data_received(_FIRST_PARSED + messages.READY_IDLE)
+    _prepare(session, server)
     print(version_line())
     for name, (ask, answer) in KINDS.items():
         # As with pgbench, hardly any text of the simple protocol comes twice.

@@ -8,6 +8,7 @@ cdef class PoolCore:
     cdef public dict _busy
     cdef public dict _cleaning
     cdef public dict _closing
+    cdef public dict _held
     cdef public list _idle
     cdef public Py_ssize_t _maximum
     cdef public Py_ssize_t _reserve
@@ -18,14 +19,12 @@ cdef class PoolCore:
     cdef public Py_ssize_t outside
     cdef public Py_ssize_t queue_max
     cdef public bint retired
-    @cython.locals(live=cython.Py_ssize_t)
+    cdef Py_ssize_t _living(self) except? -1
     cpdef Py_ssize_t over(self) except? -1
-    @cython.locals(live=cython.Py_ssize_t)
     cpdef Py_ssize_t counted(self) except? -1
     cpdef bint full(self) except -1
     cpdef checkout(self, preferred=*, Tenant tenant=*, double now=*)
     cpdef enqueue(self, waiter, double now, Tenant tenant=*)
-    cdef dict _of(self, state)
     cpdef settle(self, server, state, double now=*)
     cpdef tuple serve_idle(self, double now)
     cpdef release(self, server, double now=*)

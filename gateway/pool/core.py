@@ -42,6 +42,7 @@ class PoolCore:
         "_busy",
         "_cleaning",
         "_closing",
+        "_held",
         "_idle",
         "_maximum",
         "_reserve",
@@ -69,6 +70,11 @@ class PoolCore:
         self._busy: dict[Server, _Held] = {}
         self._cleaning: dict[Server, _Held] = {}
         self._closing: dict[Server, _Held] = {}
+        self._held = {
+            ServerState.BUSY: self._busy,
+            ServerState.CLEANING: self._cleaning,
+            ServerState.CLOSING: self._closing,
+        }
         self._rides: dict[Server, list[Turn]] = {}
         """Of busy servers that several share, the turns behind the one that is served."""
 
@@ -114,13 +120,7 @@ class PoolCore:
         return list(self._in(state))
 
     def _in(self, state: ServerState) -> Collection[Server]:
-        return self._idle if state is ServerState.IDLE else self._of(state)
-
-    def _of(self, state: ServerState) -> dict[Server, _Held]:
-        """The servers in a state other than idle, and who has them."""
-        if state is ServerState.BUSY:
-            return self._busy
-        return self._cleaning if state is ServerState.CLEANING else self._closing
+        return self._idle if state is ServerState.IDLE else self._held[state]
 
     @property
     def queue(self) -> dict[Waiter, Place]:
@@ -143,6 +143,9 @@ class PoolCore:
     @property
     def live(self) -> int:
         """Servers that work or will again without a new connect."""
+        return self._living()
+
+    def _living(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._cleaning)
 
     @property
@@ -152,8 +155,7 @@ class PoolCore:
 
     def counted(self) -> int:
         """The same, for the hot path: compiled, a property is looked up by name."""
-        live = len(self._idle) + len(self._busy) + len(self._cleaning)
-        return live + len(self._closing) + self.opening + self.outside
+        return self._living() + len(self._closing) + self.opening + self.outside
 
     def full(self) -> bool:
         """Whether there is no room for one more."""
@@ -166,8 +168,7 @@ class PoolCore:
 
     def over(self) -> int:
         """How many more there are than the bound allows; less than 0 while there is room."""
-        live = len(self._idle) + len(self._busy) + len(self._cleaning)
-        return live + self.opening + self.outside - self._maximum
+        return self._living() + self.opening + self.outside - self._maximum
 
     # --- clients ---
 
@@ -238,7 +239,7 @@ class PoolCore:
         None when nobody does, and it is idle. More may be idle that others may have now: see
         `serve_idle`.
         """
-        self._end(self._of(state).pop(server), now)
+        self._end(self._held[state].pop(server), now)
         return self._serve(server, now)
 
     def release(self, server: Server, now: float = 0.0) -> tuple[Waiter, float] | None:
@@ -316,7 +317,7 @@ class PoolCore:
         if server in self._idle:
             self._idle.remove(server)
             return True
-        for servers in (self._busy, self._cleaning, self._closing):
+        for servers in self._held.values():
             if server in servers:
                 self._end(servers.pop(server), now)
                 self.end_line(server, now)

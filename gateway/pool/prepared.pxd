@@ -22,7 +22,6 @@ cdef class Statement:
     cdef public Statement stands_for
 
 @cython.final
-@cython.freelist(64)
 cdef class Change(Expected):
     cdef public Replies _owed
     cdef public Statement statement

@@ -103,7 +103,6 @@ cdef class ClientSession(Waiter):
     @cython.locals(outbound=Outbound)
     cpdef Timing carries(self, ServerConnection server)
     @cython.locals(pool=Pool, holdings=Holdings, timing=Timing)
-    @cython.locals(timing=Timing)
     cpdef Timing may_ride(self, ServerConnection server)
     cpdef ride(self, ServerConnection server)
     cpdef turn_came(self, ServerConnection server)

@@ -123,7 +123,7 @@ class Inbox:
             if size > end - pos:
                 return False
             tag = data[pos]
-            if tag == _SYNC or tag in _ENDS_UNIT:
+            if tag in _ENDS_UNIT:
                 return True
             pos += size
         return pos == end and tag in _MAY_COPY and b"copy" in data.lower()

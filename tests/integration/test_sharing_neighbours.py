@@ -335,8 +335,10 @@ async def test_a_line_is_no_longer_than_a_short_read(lane: Lane) -> None:
     for _ in range(8):
         timing.took(0.3 * SHARE_MS / 1000)
     wires = await lane.clients(8)
-    await lane.send(*((wire, messages.query(text)) for wire in wires), rides=3)
+    before = lane.pool.counters.rides
+    await lane.send(*((wire, messages.query(text)) for wire in wires))
     assert [rows(one) for one in await lane.answers(*wires)] == [[b"item 3"]] * 8
+    assert lane.pool.counters.rides - before == 6, "not two lines of four"
 
 
 async def test_old_servers_are_replaced_behind_a_line(lane: Lane) -> None:
