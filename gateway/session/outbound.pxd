@@ -94,6 +94,7 @@ cdef class Outbound(Heeder):
     cpdef bint _ends_plainly(
         self, ServerConnection server, bytes data, Py_ssize_t pos, Py_ssize_t end
     ) except -1
+    cdef _end_failed_batch(self, ServerConnection server)
     @cython.locals(facts=_Facts)
     cpdef bytes _query(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef bytes _parse(self, ServerConnection server, bytes message, Py_ssize_t size)

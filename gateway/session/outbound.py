@@ -304,6 +304,8 @@ class Outbound(Heeder):
         if tag == _DESCRIBE:
             return self._describe(server, message, size)
         if tag == _QUERY:
+            if server.replies.sync_due:
+                self._end_failed_batch(server)
             return self._query(server, message, size)
         if tag == _PARSE:
             return self._parse(server, message, size)
@@ -344,6 +346,22 @@ class Outbound(Heeder):
             server.replies.expect(self.translator.query(server))
             return before + message if before else None
         return self._query_with_effects(server, message, text, facts)
+
+    def _end_failed_batch(self, server: ServerConnection) -> None:
+        """A Query comes without a Sync before it: raises InDoubt until it is known where to.
+
+        What is put in before it would be a part of the batch, and in a failed transaction fail:
+        then the Query is skipped, which would have been answered. There a Sync changes nothing.
+        """
+        owed = server.replies
+        if owed.skipping:
+            return
+        if owed.head is not None:
+            raise InDoubt
+        if server.status == _FAILED and not server.last_command:
+            server.prepared.sync_sent()
+            owed.expect(Expected(replies.SYNC, silent=True))
+            raise InDoubt(messages.SYNC)
 
     def _query_with_effects(
         self, server: ServerConnection, message: bytes, text: bytes, facts: Facts

@@ -134,6 +134,31 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for how in How
     },
+    **{
+        f"a draw in a failed transaction, behind {how}, on a server that others drew on": (
+            (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+            (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+            *begun,
+            (A, say("SELECT 1")),
+            (A, say("ROLLBACK")),
+        )
+        for how, begun in {
+            "a Describe": (
+                (A, say("BEGIN")),
+                (A, say(*run("CLOSE ALL"), SYNC)),
+                (A, say("SELECT 1 / 0")),
+                (A, say(describe("P", ""), query("SELECT lastval()"), query("SELECT 2"), SYNC)),
+            ),
+            "all of it": (
+                (A, say("BEGIN", "SELECT 1 / 0", close("S", "none"), "SELECT lastval()")),
+                (A, say(close("S", "none"), "ROLLBACK; SELECT lastval()")),
+            ),
+            "a ROLLBACK": (
+                (A, say("BEGIN", "SELECT 1 / 0")),
+                (A, say(*run("ROLLBACK"), "SELECT lastval()", SYNC)),
+            ),
+        }.items()
+    },
     "a mode behind a Close of what nobody has, on a server that others drew on": (
         (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
         (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
