@@ -13,14 +13,16 @@ COMPILED = False
 """Whether this is the compiled one of the two."""
 
 READABLE, WRITABLE = 0x1, 0x4
-"""EPOLLIN, EPOLLOUT. Errors and hang-ups are told unasked, as other bits."""
+"""EPOLLIN, EPOLLOUT. Ends, errors and hang-ups are told unasked, as other bits."""
+_CHANGES = select.EPOLLET | select.EPOLLRDHUP
 
 EVENTS_MAX = 256
 """So many descriptors are told of at a time."""
 
 
 class Poll:
-    """An epoll, asked without waiting: what is told again and again until it is dealt with."""
+    """An epoll, asked without waiting. It tells of each change once (EPOLLET): who is told reads
+    until there is no more, or has itself told again by `change`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -32,11 +34,11 @@ class Poll:
 
     def add(self, fd: int, mask: int) -> None:
         """Watch a descriptor. Raises OSError."""
-        self._epoll.register(fd, mask)
+        self._epoll.register(fd, mask | _CHANGES)
 
     def change(self, fd: int, mask: int) -> None:
         """Watch it for something else. Raises OSError."""
-        self._epoll.modify(fd, mask)
+        self._epoll.modify(fd, mask | _CHANGES)
 
     def remove(self, fd: int) -> None:
         """Watch it no longer: to be called before it is closed. Raises OSError."""

@@ -16,6 +16,8 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLL_CTL_ADD
         EPOLL_CTL_DEL
         EPOLL_CTL_MOD
+    unsigned int EPOLLET
+    unsigned int EPOLLRDHUP
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
@@ -82,7 +84,7 @@ cdef class Poll:
 
 cdef int control(int epoll, int what, int fd, unsigned int mask) except -1:
     cdef epoll_event event
-    event.events = mask
+    event.events = mask | EPOLLET | EPOLLRDHUP
     event.data.fd = fd
     if epoll_ctl(epoll, what, fd, &event) < 0:
         PyErr_SetFromErrno(OSError)

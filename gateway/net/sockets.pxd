@@ -5,7 +5,7 @@ cimport cython
 from gateway.net.calls cimport Poll, receive, send
 from gateway.net.ends cimport End, Wire, end_of
 
-cdef int _READS_PER_TURN, _LOOKS_PER_TURN, _BUSY, _READABLE, _WRITABLE
+cdef int _READS_PER_TURN, _LOOKS_PER_TURN, _BUSY, _READABLE, _WRITABLE, _BYTES
 cdef Py_ssize_t _READ_BYTES, _READ_MUCH_BYTES, _GATHER_MAX_BYTES, _HIGH_BYTES
 
 @cython.final
@@ -63,7 +63,7 @@ cdef class SocketTransport(Wire):
     cpdef _after_sending(self)
     cpdef _pause_sender(self)
     @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t, data=bytes, _=cython.int)
-    cpdef _read(self)
+    cpdef _read(self, int mask)
     @cython.locals(mask=cython.int)
     cpdef _watch(self)
     cpdef _finish(self, error)

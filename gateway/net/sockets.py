@@ -31,6 +31,7 @@ _GATHER_MAX_BYTES = 16 * 1024
 _HIGH_BYTES = 64 * 1024
 """What may wait to be sent before the source is asked to pause, unless told otherwise."""
 _READABLE, _WRITABLE = READABLE, WRITABLE  # as C integers
+_BYTES = READABLE | WRITABLE
 
 
 class Sockets:
@@ -84,6 +85,10 @@ class Sockets:
         else:
             self._poll.add(transport.fd, mask)
         transport.watched = mask
+
+    def tell_again(self, transport: SocketTransport) -> None:
+        """It has left something unread: the epoll is to tell of it in the next turn."""
+        self._poll.change(transport.fd, transport.watched)
 
     def forget(self, transport: SocketTransport) -> None:
         """It has ended. Its descriptor is still open: another copy would keep it in the epoll."""
@@ -297,7 +302,7 @@ class SocketTransport(Wire):
             if self._unsent and not self._later and mask != _READABLE:
                 self.send_now()
             if mask != _WRITABLE and not self._ended:
-                self._read()
+                self._read(mask)
         except Exception as error:
             self._fail(error)
 
@@ -354,8 +359,11 @@ class SocketTransport(Wire):
             self._sender_paused = True
             self._receiver.pause_writing()
 
-    def _read(self) -> None:
-        """Hand on what has arrived: until a read is short, or it is the others' turn."""
+    def _read(self, mask: int) -> None:
+        """Hand on what has arrived: until a read is short, or it is the others' turn.
+
+        After a short read nothing is left, unless the epoll has told of more than bytes: their end.
+        """
         for _ in range(_READS_PER_TURN):
             if self._read_paused or self._closing:
                 self._watch()
@@ -377,8 +385,10 @@ class SocketTransport(Wire):
                 self._end.data_received(data)
             else:
                 self._receiver.data_received(data)
-            if count < size:
+            if count < size and not mask & ~_BYTES:
                 return
+        if self.watched & _READABLE:
+            self._sockets.tell_again(self)
 
     def _peer_ended(self) -> None:
         """The peer sends no more: for PostgreSQL's protocol that is the end of both directions."""

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -27,13 +28,13 @@ class Heard:
         self.pieces: list[int] = []
         self.told: list[object] = []
         self.transport: SocketTransport
-        self._on_data = on_data
+        self.on_data = on_data
 
     def data_received(self, data: bytes) -> None:
         self.data += data
         self.pieces.append(len(data))
-        if self._on_data is not None:
-            self._on_data(data)
+        if self.on_data is not None:
+            self.on_data(data)
 
     def eof_received(self) -> bool:
         self.told.append("eof")
@@ -162,6 +163,45 @@ async def test_a_pause_keeps_what_a_peer_sent_before_it_left(bench: Bench) -> No
     await ended(heard)
     assert heard.data == b"last words"
     assert heard.told == ["eof", None]
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1, 144 * 1024, 1 << 20])
+async def test_bytes_and_their_end_that_come_together_are_both_heard(
+    bench: Bench, size: int
+) -> None:
+    """The epoll tells of a change once: nothing may be left for a second time that never comes."""
+    heard, peer = bench.tcp_pair()
+
+    def say_all_and_leave() -> None:
+        peer.sendall(BIG[:size])
+        peer.close()
+
+    await asyncio.to_thread(say_all_and_leave)
+    await ended(heard)
+    assert heard.data == BIG[:size]
+    assert heard.told == ["eof", None]
+
+
+async def test_no_byte_waits_for_another_one(bench: Bench) -> None:
+    """Whatever the sizes, and whoever pauses when, all is heard though nothing follows it."""
+    random = Random(7)
+    for _ in range(40):
+        heard, peer = bench.tcp_pair()
+        transport = heard.transport
+        said = [BIG[: random.choice((1, 5, 16_384, 16_385, 147_456, 700_000))] for _ in range(6)]
+
+        def maybe_pause(data: bytes, transport: SocketTransport = transport) -> None:
+            if random.random() < 0.3:
+                transport.pause_reading()
+                asyncio.get_running_loop().call_later(0.001, transport.resume_reading)
+
+        heard.on_data = maybe_pause
+        for part in said:
+            await asyncio.to_thread(peer.sendall, part)
+        await until(lambda heard=heard, said=said: len(heard.data) == sum(map(len, said)))  # type: ignore[misc]
+        assert heard.data == b"".join(said)
+        transport.write(BIG)
+        assert await received(peer, len(BIG)) == BIG
 
 
 # --- writing -------------------------------------------------------------------------------------
