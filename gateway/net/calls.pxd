@@ -12,11 +12,14 @@ cdef enum:
 
 cdef class Poll:
     cdef int _fd
+    cdef int _timer
     cdef epoll_event _found[ROOM]
     cpdef int fileno(self)
     cpdef add(self, int fd, unsigned int mask)
     cpdef change(self, int fd, unsigned int mask)
     cpdef remove(self, int fd)
+    cpdef bint wake_in(self, long nanoseconds) except -1
+    cpdef int timer(self)
     cpdef int look(self) except -1
     cpdef int fd(self, int number)
     cpdef unsigned int mask(self, int number)

@@ -44,6 +44,14 @@ class Poll:
         """Watch it no longer: to be called before it is closed. Raises OSError."""
         self._epoll.unregister(fd)
 
+    def wake_in(self, nanoseconds: int) -> bool:
+        """Be ready by the clock, too, once; False where there is none: Python has no timerfd."""
+        return False
+
+    def timer(self) -> int:
+        """The descriptor that is told of then."""
+        return -1
+
     def look(self) -> int:
         """How many descriptors are ready; `fd` and `mask` tell which, and for what."""
         self._found = self._epoll.poll(0, EVENTS_MAX)

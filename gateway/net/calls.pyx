@@ -22,6 +22,23 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
+cdef extern from "<time.h>" nogil:
+    enum:
+        CLOCK_MONOTONIC
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+
+cdef extern from "<sys/timerfd.h>" nogil:
+    enum:
+        TFD_NONBLOCK
+        TFD_CLOEXEC
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec *new_value, itimerspec *old_value)
+
 cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_NOSIGNAL
@@ -42,6 +59,7 @@ cdef char received[BUFFER_BYTES]
 cdef class Poll:
 
     def __cinit__(self):
+        self._timer = -1
         self._fd = epoll_create1(EPOLL_CLOEXEC)
         if self._fd < 0:
             PyErr_SetFromErrno(OSError)
@@ -61,6 +79,20 @@ cdef class Poll:
     cpdef remove(self, int fd):
         control(self._fd, EPOLL_CTL_DEL, fd, 0)
 
+    cpdef bint wake_in(self, long nanoseconds) except -1:
+        cdef itimerspec after
+        if self._timer < 0:
+            self._timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+            if self._timer < 0:
+                return False
+            control(self._fd, EPOLL_CTL_ADD, self._timer, EPOLLIN)
+        after.it_interval.tv_sec = after.it_interval.tv_nsec = after.it_value.tv_sec = 0
+        after.it_value.tv_nsec = nanoseconds
+        return timerfd_settime(self._timer, 0, &after, NULL) == 0
+
+    cpdef int timer(self):
+        return self._timer
+
     cpdef int look(self) except -1:
         cdef int count
         while True:
@@ -77,6 +109,9 @@ cdef class Poll:
         return self._found[number].events
 
     cpdef close(self):
+        if self._timer >= 0:
+            close_fd(self._timer)
+            self._timer = -1
         if self._fd >= 0:
             close_fd(self._fd)
             self._fd = -1

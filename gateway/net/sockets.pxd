@@ -6,6 +6,9 @@ from gateway.net.calls cimport Poll, receive, send
 from gateway.net.ends cimport End, Wire, end_of
 
 cdef int _READS_PER_TURN, _LOOKS_PER_TURN, _BUSY, _READABLE, _WRITABLE, _BYTES
+cdef int _PIECES, _PIECES_AGAIN
+cdef long _TICK_NS
+cdef Py_ssize_t _PIECE_BYTES, _MUCH_BYTES
 cdef Py_ssize_t _READ_BYTES, _READ_MUCH_BYTES, _GATHER_MAX_BYTES, _HIGH_BYTES
 
 @cython.final
@@ -14,11 +17,15 @@ cdef class Sockets:
     cdef bint _closed
     cdef Py_ssize_t _count
     cdef object _loop
+    cdef list _paced
     cdef Poll _poll
     cdef SocketTransport _unsent
     cdef public bint busy
     cpdef watch(self, SocketTransport transport, int mask)
     cpdef forget(self, SocketTransport transport)
+    cpdef bint pace(self, SocketTransport transport) except -1
+    @cython.locals(paced=list, transport=SocketTransport)
+    cpdef _tick(self)
     cpdef send_later(self, SocketTransport transport)
     @cython.locals(
         poll=Poll,
@@ -45,6 +52,8 @@ cdef class SocketTransport(Wire):
     cdef object _loop
     cdef list _more
     cdef bytes _out
+    cdef bint _paced
+    cdef int _pieces
     cdef bint _read_paused
     cdef object _receiver
     cdef bint _sender_paused
@@ -56,14 +65,23 @@ cdef class SocketTransport(Wire):
     cdef public int fd
     cdef public SocketTransport next_unsent
     cdef public int watched
+    @cython.locals(taken=cython.Py_ssize_t)
     cpdef serve(self, int mask)
+    cdef _read_by_the_clock(self)
+    cpdef bint serve_paced(self) except -1
     @cython.locals(count=cython.Py_ssize_t)
     cpdef send_now(self)
     cpdef _join(self)
     cpdef _after_sending(self)
     cpdef _pause_sender(self)
-    @cython.locals(size=cython.Py_ssize_t, count=cython.Py_ssize_t, data=bytes, _=cython.int)
-    cpdef _read(self, int mask)
+    @cython.locals(
+        size=cython.Py_ssize_t,
+        count=cython.Py_ssize_t,
+        taken=cython.Py_ssize_t,
+        data=bytes,
+        _=cython.int,
+    )
+    cpdef Py_ssize_t _read(self, int mask) except -1
     @cython.locals(mask=cython.int)
     cpdef _watch(self)
     cpdef _finish(self, error)

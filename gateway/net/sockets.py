@@ -26,6 +26,12 @@ _LOOKS_PER_TURN = 4
 """After so many busy looks it is asyncio's turn: clients that come, timers, tasks."""
 _BUSY = 8
 """So many connections ready at once make it likely that there are more by now."""
+_PIECE_BYTES, _MUCH_BYTES = 4 * 1024, 24 * 1024
+"""What comes in pieces of such a size, as large results do, which PostgreSQL sends 8 KiB at a time,
+would cost a wake-up each: it is read by the clock, as long as a tick brings much."""
+_PIECES, _PIECES_AGAIN = 32, -512
+"""After so many in a row; after one tick that did not bring much, after many more."""
+_TICK_NS = 250_000
 _GATHER_MAX_BYTES = 16 * 1024
 """What a receiver writes in pieces is gathered and sent as one, up to this size."""
 _HIGH_BYTES = 64 * 1024
@@ -37,7 +43,7 @@ _BYTES = READABLE | WRITABLE
 class Sockets:
     """All connections of one event loop that are read and written here."""
 
-    __slots__ = ("_by_fd", "_closed", "_count", "_loop", "_poll", "_unsent", "busy")
+    __slots__ = ("_by_fd", "_closed", "_count", "_loop", "_paced", "_poll", "_unsent", "busy")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,6 +52,8 @@ class Sockets:
         """A descriptor is a small number: the place of its transport."""
         self._count = 0
         self._closed = False
+        self._paced: list[SocketTransport] = []
+        """Those that are read by the clock."""
         self.busy = False
         """Receivers are being called: what they write is sent when they are done."""
         self._unsent: SocketTransport | None = None
@@ -90,6 +98,15 @@ class Sockets:
         """It has left something unread: the epoll is to tell of it in the next turn."""
         self._poll.change(transport.fd, transport.watched)
 
+    def pace(self, transport: SocketTransport) -> bool:
+        """Read a connection at every tick; False where there is no clock for that."""
+        if not self._paced and not self._poll.wake_in(_TICK_NS):
+            return False
+        while len(self._by_fd) <= self._poll.timer():
+            self._by_fd.append(None)
+        self._paced.append(transport)
+        return True
+
     def forget(self, transport: SocketTransport) -> None:
         """It has ended. Its descriptor is still open: another copy would keep it in the epoll."""
         if transport.watched:
@@ -124,6 +141,8 @@ class Sockets:
                     transport = self._by_fd[fd]
                     if transport is not None:
                         transport.serve(poll.mask(number))
+                    elif fd == poll.timer():
+                        self._tick()
                     if self._unsent is not None:
                         self._send()
                 if count < _BUSY or self._closed:
@@ -131,6 +150,14 @@ class Sockets:
         finally:
             self.busy = False
             self._send()
+
+    def _tick(self) -> None:
+        paced, self._paced = self._paced, []
+        for transport in paced:
+            if transport.serve_paced():
+                self._paced.append(transport)
+        if self._paced:
+            self._poll.wake_in(_TICK_NS)
 
     def _send(self) -> None:
         while self._unsent is not None:
@@ -153,6 +180,8 @@ class SocketTransport(Wire):
         "_loop",
         "_more",
         "_out",
+        "_paced",
+        "_pieces",
         "_read_paused",
         "_receiver",
         "_sender_paused",
@@ -186,6 +215,10 @@ class SocketTransport(Wire):
         self._read_paused = False
         self._full = False
         """The last read brought all that was asked for."""
+        self._paced = False
+        """It is read by the clock, and the epoll tells nothing of what arrives."""
+        self._pieces = 0
+        """How many reads in a row have brought a piece of something large."""
         self._out = b""
         """What is to be sent next, of which ``_sent`` bytes have been."""
         self._sent = 0
@@ -302,9 +335,35 @@ class SocketTransport(Wire):
             if self._unsent and not self._later and mask != _READABLE:
                 self.send_now()
             if mask != _WRITABLE and not self._ended:
-                self._read(mask)
+                taken = self._read(mask)
+                if not _PIECE_BYTES <= taken < _MUCH_BYTES:
+                    self._pieces = 0
+                elif self._pieces < _PIECES:
+                    self._pieces += 1
+                else:
+                    self._read_by_the_clock()
         except Exception as error:
             self._fail(error)
+
+    def _read_by_the_clock(self) -> None:
+        self._pieces = 0
+        if self.watched & _READABLE and self._sockets.pace(self):
+            self._paced = True
+            self._watch()
+
+    def serve_paced(self) -> bool:
+        """A tick has come: read what has arrived; whether to be called at the next one, too."""
+        if self._ended:
+            return False
+        try:
+            if self._read(_READABLE) >= _MUCH_BYTES and not self._ended:
+                return True
+            self._paced = False
+            self._pieces = _PIECES_AGAIN
+            self._watch()
+        except Exception as error:
+            self._fail(error)
+        return False
 
     def send_now(self) -> None:
         """Send what the socket takes, and see to the rest."""
@@ -359,36 +418,39 @@ class SocketTransport(Wire):
             self._sender_paused = True
             self._receiver.pause_writing()
 
-    def _read(self, mask: int) -> None:
-        """Hand on what has arrived: until a read is short, or it is the others' turn.
+    def _read(self, mask: int) -> int:
+        """Hand on what has arrived: until a read is short, or it is the others' turn; bytes.
 
         After a short read nothing is left, unless the epoll has told of more than bytes: their end.
         """
+        taken = 0
         for _ in range(_READS_PER_TURN):
             if self._read_paused or self._closing:
                 self._watch()
-                return
+                return taken
             size = _READ_MUCH_BYTES if self._full else _READ_BYTES
             try:
                 data = receive(self.fd, size)
             except OSError as error:
                 self._finish(error)
-                return
+                return taken
             if data is None:
-                return
+                return taken
             if not data:
                 self._peer_ended()
-                return
+                return taken
             count = len(data)
+            taken += count
             self._full = count >= _READ_BYTES
             if self._end is not None:
                 self._end.data_received(data)
             else:
                 self._receiver.data_received(data)
             if count < size and not mask & ~_BYTES:
-                return
+                return taken
         if self.watched & _READABLE:
             self._sockets.tell_again(self)
+        return taken
 
     def _peer_ended(self) -> None:
         """The peer sends no more: for PostgreSQL's protocol that is the end of both directions."""
@@ -399,7 +461,7 @@ class SocketTransport(Wire):
         """Have the epoll tell of what is wanted."""
         if self._ended:
             return
-        mask = 0 if self._read_paused or self._closing else _READABLE
+        mask = 0 if self._read_paused or self._closing or self._paced else _READABLE
         if self._blocked:
             mask |= _WRITABLE
         if mask != self.watched:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.net.calls import COMPILED
 from gateway.net.handing import detach
 from gateway.net.sockets import Sockets, SocketTransport
 from tests.integration.conftest import until
@@ -202,6 +203,56 @@ async def test_no_byte_waits_for_another_one(bench: Bench) -> None:
         assert heard.data == b"".join(said)
         transport.write(BIG)
         assert await received(peer, len(BIG)) == BIG
+
+
+def say_in_pieces(peer: socket.socket, data: bytes, *, then_leave: bool = False) -> None:
+    """As PostgreSQL sends a large result: 8 KiB at a time, faster than anybody looks."""
+    for at in range(0, len(data), 8192):
+        peer.sendall(data[at : at + 8192])
+    if then_leave:
+        peer.close()
+
+
+async def test_a_large_result_in_pieces_is_heard_to_its_last_byte(bench: Bench) -> None:
+    heard, peer = bench.tcp_pair()
+    said = 0
+    for size in (len(BIG), len(BIG) - 5000, 300_000, len(BIG)):
+        await asyncio.to_thread(say_in_pieces, peer, BIG[:size])
+        said += size
+        await until(lambda said=said: len(heard.data) == said)  # type: ignore[misc]
+        assert heard.data[-size:] == BIG[:size]
+        peer.send(b"!")
+        said += 1
+        await until(lambda said=said: len(heard.data) == said)  # type: ignore[misc]
+    if COMPILED:  # else there is no clock for it
+        assert len(heard.pieces) < said // 8192 * 2 // 3
+
+
+async def test_pauses_and_the_end_within_a_large_result(bench: Bench) -> None:
+    random = Random(11)
+    for _ in range(10):
+        heard, peer = bench.tcp_pair()
+        transport = heard.transport
+
+        def maybe_pause(data: bytes, transport: SocketTransport = transport) -> None:
+            if random.random() < 0.05:
+                transport.pause_reading()
+                asyncio.get_running_loop().call_later(0.001, transport.resume_reading)
+
+        heard.on_data = maybe_pause
+        await asyncio.to_thread(say_in_pieces, peer, BIG, then_leave=True)
+        await ended(heard)
+        assert heard.data == BIG
+        assert heard.told == ["eof", None]
+
+
+async def test_who_aborts_within_a_large_result_hears_no_more_of_it(bench: Bench) -> None:
+    heard, peer = bench.tcp_pair()
+    heard.on_data = lambda data: heard.transport.abort() if len(heard.data) > 2_000_000 else None
+    with suppress(OSError):
+        await asyncio.to_thread(say_in_pieces, peer, BIG)
+    await ended(heard)
+    assert 2_000_000 < len(heard.data) < len(BIG)
 
 
 # --- writing -------------------------------------------------------------------------------------
