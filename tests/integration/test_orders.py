@@ -99,7 +99,8 @@ async def test_trap_a_pause_is_complete_when_nothing_runs_at_any_gateway(pair: P
     await busy.execute("BEGIN")
     await busy.execute("SELECT 1")
     pausing = asyncio.create_task(here.execute("PAUSE INDUSTRY LAW FOR 1h TIMEOUT 30s"))
-    await eventually(lambda: bool(pair.second.context.pauses.standing.pauses), HERE_S)
+    for worker in (pair.first, pair.second):
+        await eventually(lambda at=worker: bool(at.context.pauses.standing.pauses), HERE_S)  # type: ignore[misc]
     asked = [ask(other), ask(own)]
     await eventually(lambda: parked(pair.first) == parked(pair.second) == 1)
     assert await still_waits(pausing), "a transaction is open at the other gateway"
