@@ -40,6 +40,7 @@ HOT = (
     "pool/core",
     "pool/fairness",
     "pool/counters",
+    "pool/plain",
     "pool/permits",
     "pool/sharing",
     "pool/pool",

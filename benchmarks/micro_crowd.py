@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 
 from benchmarks import micro_relay
@@ -32,6 +33,7 @@ async def crowd(kind: str, depth: int, clients: int = CLIENTS) -> tuple[Callable
     pool.core.maximum = SERVERS
     pool.sharing.depth = depth
     pool.sharing.short_s = 1.0
+    pool.sharing.plain.told((), pool.schema.changes, math.inf)
     sessions = [micro_relay._session(context) for _ in range(clients)]
     parsed = micro_relay._FIRST_PARSED
     for session in sessions:

@@ -20,7 +20,7 @@ from gateway.pool.pool import Pool
 from gateway.settings.dsn import parse
 from gateway.settings.model import IndustrySettings, Settings, ShardSettings
 from gateway.worker import Worker
-from tests.wire import Place
+from tests.wire import Place, Wire
 
 SETTLE_S = 10.0
 """Longest time a gateway may take to come to rest."""
@@ -99,6 +99,18 @@ def pool_of(worker: Worker, url: str) -> Pool:
     """The pool of the database at ``url``."""
     database = parse(url).database
     return next(pool for pool in worker.context.pools if pool.dsn.database == database)
+
+
+async def knows_its_tables(worker: Worker, url: str, where: Place) -> None:
+    """Have a pool ask its database what is only a table, as it does when clients wait for it."""
+    wire = await Wire.logged_in(where)
+    await wire.query("SELECT 1")
+    pool = pool_of(worker, url)
+    plain, changes = pool.sharing.plain, pool.schema.changes
+    plain.wanted = True
+    await wire.query("SELECT 1")
+    await eventually(lambda: plain._changes == changes)
+    await wire.close()
 
 
 def figures(pool: Pool) -> dict[str, int]:

@@ -26,8 +26,9 @@ from gateway.pool.counters import PoolCounters
 from gateway.pool.fairness import NOBODY, Tenant
 from gateway.pool.overstay import Allowed, Overstay, Watch
 from gateway.pool.permits import Purse
+from gateway.pool.plain import QUESTION
 from gateway.pool.prepared import Schema
-from gateway.pool.server import ServerConnection
+from gateway.pool.server import Answer, ServerConnection
 from gateway.pool.sharing import Sharer, Sharing, is_kept
 from gateway.settings.dsn import Dsn
 from gateway.settings.model import Pool as PoolSettings
@@ -54,6 +55,8 @@ _CLEAN_AUDITS, _RARER_TIMES = 10, 4
 """After so many samples that found nothing they are half as frequent; up to so many times."""
 _SHUT_POLL_MS = 10
 _LOOK_AGAIN_S = 0.005
+_PLAIN_S = 1.0
+"""How long a server may take to say which tables are only tables: clients wait for it."""
 _VACATED_S = 2.0
 """How long nothing is opened in a database that somebody wants for himself."""
 
@@ -183,8 +186,25 @@ class Pool:
             self._deadlines[server] = now + self.limits.clean_timeout_ms / 1000
         elif self._unwanted(server, now):
             self._close(server)
+        elif self.sharing.plain.wanted:
+            self._ask_what_is_plain(server, now)
         else:
             self._served(server, self.core.release(server, now), now)
+
+    def _ask_what_is_plain(self, server: ServerConnection, now: float) -> None:
+        """Before the next client has it; without a good answer nobody shares a server for now."""
+        plain, changes = self.sharing.plain, self.schema.changes
+        plain.asked(now)
+        self.core.to_cleaning(server)
+        self._deadlines[server] = now + _PLAIN_S
+
+        def on_answer(answer: Answer) -> None:
+            now = self._clock()
+            if answer.error is None:
+                plain.told((name for (name,) in answer.rows), changes, now)
+            self._come_free(server, now)
+
+        server.ask(QUESTION, on_answer)
 
     def renew(self, server: ServerConnection, waiter: Waiter, tenant: Tenant = NOBODY) -> None:
         """Close a server for its past; ``waiter`` is told of the next. Raises PoolExhausted."""
@@ -300,8 +320,13 @@ class Pool:
         if server.lost or server.closing or server.cancels:
             return
         self.counters.cleaned += 1
+        self._come_free(server, self._clock())
+
+    def _come_free(self, server: ServerConnection, now: float) -> None:
+        """A server that was cleaned, or asked, is for the next client."""
+        if server.lost or server.closing or server.cancels:
+            return
         self._deadlines.pop(server, None)
-        now = self._clock()
         if self._unwanted(server, now):
             self._close(server)
         else:

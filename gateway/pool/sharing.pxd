@@ -4,6 +4,7 @@ cimport cython
 
 from gateway.pool.core cimport PoolCore
 from gateway.pool.counters cimport PoolCounters
+from gateway.pool.plain cimport Plain
 from gateway.pool.server cimport Rider, ServerConnection
 from gateway.router.statement cimport Timing
 
@@ -18,6 +19,7 @@ cdef class Sharing:
     cdef public PoolCounters _counters
     cdef public object _release
     cdef public Py_ssize_t depth
+    cdef public Plain plain
     cdef public double short_s
     @cython.locals(timing=Timing)
     cpdef begin(self, ServerConnection server, Sharer head, double now)
@@ -31,4 +33,5 @@ cdef class Sharing:
         _=cython.Py_ssize_t,
     )
     cdef _fill(self, ServerConnection server, double now, double room_s)
+    cdef bint _is_plain(self, ServerConnection server, Timing timing, double now) except -1
     cpdef pass_on(self, ServerConnection server, double now)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from gateway.errors import GatewayError, ServerUnavailable
 from gateway.pool.core import PoolCore, ServerState
 from gateway.pool.counters import PoolCounters
+from gateway.pool.plain import Plain
 from gateway.pool.server import LinkedClient, Rider, ServerConnection
 from gateway.router.statement import Timing
 
@@ -44,7 +45,7 @@ class Sharer(Rider):
 class Sharing:
     """The lines of one pool's servers. ``depth`` bounds the clients on one server at a time."""
 
-    __slots__ = ("_core", "_counters", "_release", "depth", "short_s")
+    __slots__ = ("_core", "_counters", "_release", "depth", "plain", "short_s")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Sharing:
         self._release = release
         self.depth = depth
         self.short_s = short_s
+        self.plain = Plain()
 
     def begin(self, server: ServerConnection, head: Sharer, now: float) -> None:
         """``head`` has been granted a server while others wait: note how long it takes, and have
@@ -66,7 +68,9 @@ class Sharing:
         timing = head.carries(server)
         server.timing = timing
         server.turn_at = now
-        if timing is not None and timing.shorter_than(self.short_s):
+        if timing is None or not timing.shorter_than(self.short_s):
+            return
+        if self._is_plain(server, timing, now):
             self._fill(server, now, self.short_s - timing.took_s)
 
     def _fill(self, server: ServerConnection, now: float, room_s: float) -> None:
@@ -81,7 +85,7 @@ class Sharing:
             if waiter is None or server.closing or room_s <= 0:
                 break
             timing = waiter.may_ride(server)
-            if timing is None:
+            if timing is None or not self._is_plain(server, timing, now):
                 break
             room_s -= timing.took_s
             since = core.ride(server, waiter, now)
@@ -90,6 +94,10 @@ class Sharing:
             counters.served(now - since)
             counters.rides += 1
             waiter.ride(server)
+
+    def _is_plain(self, server: ServerConnection, timing: Timing, now: float) -> bool:
+        """Whether a read does nothing that its text does not show."""
+        return self.plain.are(timing.tables, server.schema.changes, now)
 
     def pass_on(self, server: ServerConnection, now: float) -> None:
         """The turn of the one at the head is over: the next one's comes."""

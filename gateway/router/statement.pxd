@@ -61,6 +61,7 @@ cdef class StatementFacts:
 @cython.final
 cdef class Timing:
     cdef public Py_ssize_t _samples
+    cdef readonly object tables
     cdef public double took_s
     cpdef took(self, double seconds)
     cpdef bint shorter_than(self, double seconds)

@@ -282,9 +282,11 @@ class StatementFacts:
 class Timing:
     """How long the statements of one fingerprint took lately."""
 
-    __slots__ = ("_samples", "took_s")
+    __slots__ = ("_samples", "tables", "took_s")
 
-    def __init__(self) -> None:
+    def __init__(self, tables: frozenset[str] | None = frozenset()) -> None:
+        self.tables = tables
+        """What they read, without schemas; None where a name depends on the client's encoding."""
         self._samples = 0
         self.took_s = 0.0
         """On the average."""
@@ -339,7 +341,9 @@ class Facts:
         if len(statements) == 1:
             only = statements[0]
             verb, keyed = only.verb, only.keyed
-            timing = Timing() if only.read_only and verb is Verb.SELECT else None
+            timing = None
+            if only.read_only and verb is Verb.SELECT:
+                timing = Timing(_unqualified(only.reads))
             return Facts(
                 statements, True, only.effects, only.read_only, True, verb, verb, keyed, timing
             )
@@ -360,6 +364,12 @@ class Facts:
 
 
 _SAMPLES_MIN, _SAMPLES_MAX = 3, 8
+
+
+def _unqualified(names: frozenset[Name]) -> frozenset[str] | None:
+    tables = frozenset(name for _, name in names)
+    return tables if all(map(str.isascii, tables)) else None
+
 
 UNKNOWN_FACTS = Facts(
     (), False, Effect.UNKNOWN, read_only=False, single=False, first=Verb.UNKNOWN, last=Verb.UNKNOWN

@@ -338,8 +338,8 @@ class Pool(Section):
         1,
         ge=1,
         le=32,
-        description="When none is free, so many clients may send a short read by itself over one"
-        " connection, one behind the other; 1: none but the one that has it.",
+        description="When none is free, so many clients may send a short read of tables by itself"
+        " over one connection, one behind the other; 1: none but the one that has it.",
     )
     share_ms: float = Field(
         2.0,

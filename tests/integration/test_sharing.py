@@ -19,6 +19,7 @@ from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
     changed,
     eventually,
+    knows_its_tables,
     moved,
     past_the_gateway,
     place,
@@ -59,6 +60,7 @@ async def house(provisioned: Provisioned, fresh_database: FreshDatabase) -> Asyn
     settings = moved(changed(provisioned.settings, pool=pool), "LAW", url)
     async with running(settings) as worker:
         house = House(worker, url, place(worker, provisioned.owner_on("law")))
+        await knows_its_tables(worker, url, house.place)
         yield house
         await rest(worker)
 
@@ -277,6 +279,7 @@ async def test_a_pause_waits_for_an_owners_read_in_line_behind_another_owners(
     short = "SELECT name FROM item WHERE id = 5"
     async with running(settings) as worker:
         house = House(worker, url, place(worker, first, "medical"))
+        await knows_its_tables(worker, url, house.place)
         holder, ahead = [await Wire.logged_in(house.place) for _ in range(2)]
         behind = await Wire.logged_in(place(worker, second, "medical"))
         believe_short(house, SLOW, short)

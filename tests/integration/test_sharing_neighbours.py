@@ -20,6 +20,7 @@ from tests.conftest import FreshDatabase, Provisioned
 from tests.running import (
     changed,
     eventually,
+    knows_its_tables,
     moved,
     past_the_gateway,
     place,
@@ -101,7 +102,7 @@ async def lane(provisioned: Provisioned, fresh_database: FreshDatabase) -> Async
     settings = moved(changed(provisioned.settings, pool=pool), "LAW", url)
     async with running(settings) as worker:
         lane = Lane(worker, url, place(worker, provisioned.owner_on("law")))
-        await (await lane.clients(1))[0].query("SELECT 1")
+        await knows_its_tables(worker, url, lane.place)
         lane.believe_short(named(1))
         yield lane
         for wire in lane.wires:
