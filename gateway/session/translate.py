@@ -49,6 +49,8 @@ _STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
 _PARSE = replies.PARSE  # as a C integer
 _ALONE, _BOUND, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_BIND, replies.CLIENT_DESCRIBE
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
+_TAKE_STEP = messages.message(b"C", b"S" + STEP) + messages.message(b"P", STEP + b"\0\0\0")
+"""So that this name is taken, by an empty text."""
 UNSEEN_BODY = b"\0"
 """Of a statement whose text was too long to be kept; no Parse can be made of it."""
 
@@ -483,11 +485,13 @@ class Translator:
         self, server: ServerConnection, statement: Statement, name: bytes, body: bytes
     ) -> bytes:
         """The name is taken. Have the server say so itself, after it has looked at the text."""
-        before = b""
-        if not server.prepared.has(statement):
-            before = _send_parse(server, statement, silent=True)
-        server.replies.expect(Expected(replies.PARSE, renamed=(statement.name, name)))
-        return before + messages.message(b"P", statement.name + b"\0" + body)
+        taken, before = statement.name, b""
+        if not server.prepared.has(statement):  # to parse it could fail, or wait for a lock
+            taken, before = STEP[:-1], _TAKE_STEP
+            server.replies.expect(Expected(replies.CLOSE, silent=True))
+            server.replies.expect(Expected(replies.PARSE, silent=True))
+        server.replies.expect(Expected(replies.PARSE, renamed=(taken, name)))
+        return before + messages.message(b"P", taken + b"\0" + body)
 
     # --- Bind and Describe ---
 

@@ -83,6 +83,15 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         for end in ((COPY_DONE,), (copy_fail("no"), SYNC))
         for cuts in (1, 2)
     },
+    "a name prepared twice, elsewhere, while the table of the first is locked": (
+        (A, say(parse("a", "SELECT * FROM item WHERE id = $1"), SYNC)),
+        (B, say("BEGIN")),
+        (B, say("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")),
+        (A, say(parse("a", "SELECT $1"), SYNC)),
+        (A, say(parse("a", "SELECT nonsense"), SYNC)),
+        (B, say("COMMIT")),
+        (A, say(bind("", "a", [b"1"]), execute(""), SYNC)),
+    ),
     "a statement that nobody asked about, executed elsewhere after its table changed": (
         (B, say(parse("a", "INSERT INTO item VALUES ($1, 'bound') RETURNING *"), SYNC)),
         (A, say("CREATE TEMP TABLE tmp (); ALTER TABLE item RENAME COLUMN v TO w")),
