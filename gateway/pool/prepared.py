@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 from itertools import count
+from typing import NamedTuple
 from weakref import ref
 
 from gateway.protocol import messages
@@ -45,6 +46,17 @@ class Described:
         self.columns = columns
         self.checked_at = checked_at
         self.changed = False
+
+
+class BySql(NamedTuple):
+    """A statement prepared by SQL: the text that did it, and `Schema.changes` at that time.
+
+    A server's is the client's own only if both are the same: of tables that have changed since, an
+    equal text may return something else, and a server refuses to go on with what it had prepared.
+    """
+
+    text: str
+    changes: int
 
 
 LISTS_PREPARED = b"pg_prepared_statements"

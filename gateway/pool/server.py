@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.errors import GatewayError, ProtocolViolation, QueryCanceled, ServerUnavailable
 from gateway.net.ends import End, wire_of
-from gateway.pool.prepared import NAME_PREFIX, Prepared, Schema, Unnamed
+from gateway.pool.prepared import NAME_PREFIX, BySql, Prepared, Schema, Unnamed
 from gateway.protocol import messages, replies
 from gateway.protocol.framing import ALL_TAGS, HEADER_BYTES, message_size, tag_set, walk
 from gateway.protocol.octets import cut, same
@@ -190,7 +190,7 @@ class ServerConnection(End):
         """The linked client has heard something since it was linked or ready."""
         self.schema = Schema()
         """What all connections of the pool know of changes of its tables."""
-        self.sql_prepared: dict[str, str] = {}
+        self.sql_prepared: dict[str, BySql] = {}
         """What PREPARE has left on it, by name: the text that did it."""
         self.unnamed = Unnamed()
         self.tainted = False
@@ -514,7 +514,7 @@ class ServerConnection(End):
         """An error of a message put in for the client's next one is the client's."""
         if tag != _E or head is None or head.kind == replies.QUERY:
             return False
-        return head.kind != replies.PARSE or head.on_message is None
+        return not head.unheard
 
     def _stream(self, data: bytes, pos: int, missing: int, silent: bool) -> None:
         """A message too big to keep: what there is of it decides, the rest passes unseen."""
@@ -603,8 +603,8 @@ class ServerConnection(End):
         self.last_command = b""
         head = self.replies.head
         self.replies.on_error()
-        silent = head is not None and head.silent and head.kind == replies.QUERY
-        if self.client is not None and not silent:
+        own = head is not None and head.silent and (head.kind == replies.QUERY or head.unheard)
+        if self.client is not None and not own:
             self.client.server_failed(fields)
 
     def _on_parameter(self, tag: int, body: bytes) -> None:
@@ -676,8 +676,7 @@ def _is_consequence(body: bytes) -> bool:
 def _reworded(body: bytes, head: Expected) -> bytes:
     """An ErrorResponse that calls something by the client's name for it, or is another one."""
     if head.renamed is None:
-        consequence = head.kind != replies.QUERY or _is_consequence(body)
-        return head.error if consequence else messages.message(b"E", body)
+        return head.error if _is_consequence(body) else messages.message(b"E", body)
     before, after = head.renamed
     return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 

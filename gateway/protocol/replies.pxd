@@ -8,6 +8,7 @@ cdef Py_ssize_t _ANSWERED_MAX
 cdef class Expected:
     cdef public int kind
     cdef public bint silent
+    cdef public bint unheard
     cdef public object on_message
     cdef public object on_failed
     cdef public object on_turn

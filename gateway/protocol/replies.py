@@ -25,6 +25,8 @@ SYNTHETIC = 10  # an answer the gateway gives itself, in its turn among the serv
 
 # The same as C integers, for the hot methods.
 _QUERY, _EXECUTE, _END_OF_COPY, _SYNTHETIC = QUERY, EXECUTE, COPY_END, SYNTHETIC
+_BLAMED = frozenset([QUERY, BIND, DESCRIBE, EXECUTE])
+"""What names statements that a server may lack."""
 _LAST_READY = SYNC
 """A ReadyForQuery ends the answer to those up to here: QUERY, FUNCTION, SYNC."""
 
@@ -39,8 +41,8 @@ class Expected:
     called when the message failed, or was skipped because one before it did; ``reply`` is what a
     SYNTHETIC entry tells the client, and ``on_turn()`` is called then; ``renamed`` is a name that
     the server has for something, and the client's own for it, which an error is to tell; ``error``
-    is what the client is told in place of an error. Of a Describe that is not silent,
-    ``on_message`` gets the end of the answer.
+    is what the client is told in place of an error; an error of an ``unheard`` one that is silent
+    is nobody's. Of a Describe that is not silent, ``on_message`` gets the end of the answer.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Expected:
         "renamed",
         "reply",
         "silent",
+        "unheard",
     )
 
     def __init__(
@@ -65,8 +68,10 @@ class Expected:
         reply: bytes = b"",
         renamed: tuple[bytes, bytes] | None = None,
         error: bytes = b"",
+        unheard: bool = False,
     ) -> None:
         self.kind = kind
+        self.unheard = unheard
         self.silent = silent
         self.on_message = on_message
         self.on_failed = on_failed
@@ -78,7 +83,7 @@ class Expected:
     def be_plain(self, kind: int) -> None:
         """Wait for an answer of that kind, and carry nothing else."""
         self.kind = kind
-        self.silent = False
+        self.silent = self.unheard = False
         self.on_message = self.on_failed = self.on_turn = self.renamed = None
         self.reply = self.error = b""
 
@@ -149,10 +154,9 @@ class Replies:
     @property
     def only_own(self) -> bool:
         """What is owed are answers to the gateway's own queries, and nothing else."""
-        if self.head is None:
+        if self.head is None or self.sync_due:
             return False
-        owed = (self.head, *self._behind())
-        return all(entry.silent and entry.kind == QUERY for entry in owed)
+        return all(entry.silent for entry in (self.head, *self._behind()))
 
     @property
     def skipping(self) -> bool:
@@ -202,16 +206,16 @@ class Replies:
         return self.head is not None and self.head.kind == _EXECUTE
 
     def blame(self, error: bytes) -> None:
-        """What the gateway put in before a client's Query failed: what to tell for its error."""
-        head, behind = self.head, self._behind()
-        if head is not None and not head.silent:
-            if head.kind == QUERY:
-                self.head = _blaming(head, error)
-            return
+        """What the gateway put in before a client's Query or batch failed: what to tell there for
+        an error that says no more than that."""
+        behind = self._behind()
+        if self.head is not None:
+            self.head = _blaming(self.head, error)
+            if _ends(self.head):
+                return
         for index, entry in enumerate(behind):
-            if not entry.silent:
-                if entry.kind == QUERY:
-                    behind[index] = _blaming(entry, error)
+            behind[index] = _blaming(entry, error)
+            if _ends(entry):
                 return
 
     def copy_ended(self) -> None:
@@ -363,5 +367,13 @@ class Replies:
         self.head = None
 
 
-def _blaming(query: Expected, error: bytes) -> Expected:
-    return Expected(QUERY, on_failed=query.fail, error=error)
+def _ends(entry: Expected) -> bool:
+    """Whether it is a client's Query, or the end of its batch."""
+    return not entry.silent and entry.kind <= _LAST_READY
+
+
+def _blaming(entry: Expected, error: bytes) -> Expected:
+    """The same entry, but for what the client is told if it fails."""
+    if entry.silent or entry.kind not in _BLAMED or entry.renamed is not None or entry.error:
+        return entry
+    return Expected(entry.kind, entry.fail, on_message=entry.on_message, error=error)

@@ -58,6 +58,7 @@ from gateway.session.listens import Listens
 from gateway.session.outbound import NewProcessNeeded, Outbound
 from gateway.session.pinned import Held
 from gateway.session.reported import Reported
+from gateway.session.sql_prepared import look, look_again
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 from gateway.session.vacating import asked_to_leave
@@ -599,7 +600,7 @@ class ClientSession(Waiter):
             self.holdings.pin(Pin.SESSION_MODE)
         self._replayed_there = not self._is_at_home(server)
         if not self._replayed_there:
-            self._begin_there(server)
+            self._look_again(server)
         else:
             self._replay(server)
 
@@ -751,7 +752,10 @@ class ClientSession(Waiter):
         self._input_held = wait
 
         def on_answer(answer: Answer) -> None:
-            self._replayed(server, want, answer)
+            if answer.error is not None:
+                self._not_replayed(answer.error.get("M", ""))
+            elif wait:
+                self._replayed(server, want)
 
         request = server.prepare_ask(replay_sql(have, want), on_answer)
         if wait:
@@ -760,19 +764,35 @@ class ClientSession(Waiter):
         else:
             self._outbound.preamble += request
             server.settings = want
-            self._begin_there(server)
+            self._look_again(server)
 
-    def _replayed(self, server: ServerConnection, settings: Settings, answer: Answer) -> None:
-        if answer.error is not None:
-            text = answer.error.get("M", "")
-            self.end(
-                ServerUnavailable(
-                    f"the session's settings could not be restored on another server: {text}",
-                    hint="Set it in the transaction that needs it, with SET LOCAL.",
-                )
+    def _not_replayed(self, reason: str) -> None:
+        self.end(
+            ServerUnavailable(
+                f"the session's settings could not be restored on another server: {reason}",
+                hint="Set it in the transaction that needs it, with SET LOCAL.",
             )
-        elif self._input_held and self.server is server:
+        )
+
+    def _replayed(self, server: ServerConnection, settings: Settings) -> None:
+        if self._input_held and self.server is server:
             server.settings = settings
+            self._input_held = False
+            self._look_again(server)
+
+    def _look_again(self, server: ServerConnection) -> None:
+        """The server has our settings: do statements prepared by SQL return what they did?"""
+        again = look_again(server, self.holdings) if self.holdings.sql_described else b""
+        if not again:
+            self._begin_there(server)
+            return
+        self._input_held = True
+        done = server.prepare_ask("", partial(self._looked, server))
+        server.write(self._outbound.preamble + again + done)
+        self._outbound.preamble = b""
+
+    def _looked(self, server: ServerConnection, answer: Answer) -> None:
+        if self._input_held and self.server is server:
             self._input_held = False
             self._begin_there(server)
 
@@ -921,7 +941,7 @@ class ClientSession(Waiter):
 
     def server_forgot_prepared(self) -> None:
         self._outbound.translator.forget_all()
-        self.holdings.sql_prepared = {}
+        self.holdings.forget_prepared()
         if self.server is not None:
             self.listens.all_discarded(self.server.last_command)
 
@@ -1026,12 +1046,15 @@ class ClientSession(Waiter):
         found = read_probe(answer.rows, pool.dsn.user)
         server.settings = found.settings
         known = Pin.TEMPORARY in self.holdings.pins
-        self.holdings.take(found, server.sql_prepared)
-        server.sql_prepared = dict(found.prepared)
-        if Pin.TEMPORARY in self.holdings.pins and not known:
-            server.schema.changes += 1
+        before, changes = server.sql_prepared, server.schema.changes
+        server.sql_prepared = self.holdings.take(found, before, changes)
+        look_at_new = look(server, self.holdings) if self.holdings.sql_prepared else b""
+        hides = Pin.TEMPORARY in self.holdings.pins and not known
+        server.schema.changes += hides
+        if look_at_new or hides:
             self._input_held = True
-            server.ask(_FORGET_PLANS, partial(self._held_is_told, found.channels))
+            told = partial(self._held_is_told, found.channels)
+            server.write(look_at_new + server.prepare_ask(_FORGET_PLANS if hides else "", told))
         else:
             self._held_is_told(found.channels)
 

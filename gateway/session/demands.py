@@ -129,10 +129,10 @@ class Demands:
 
     def _executed(self, name: str) -> Facts | None:
         """What EXECUTE of a name runs; None when there is nothing of that name."""
-        text = self._holdings.sql_prepared.get(name)
-        if text is None:
+        made = self._holdings.sql_prepared.get(name)
+        if made is None:
             return self._prepared(name.encode("utf-8", "surrogateescape"))
-        facts = self._context.facts.facts(text.encode())
+        facts = self._context.facts.facts(made.text.encode())
         found = [one.prepares[1] for one in facts.statements if one.prepares is not None]
         return Facts.of((found[0],)) if len(found) == 1 else UNKNOWN_FACTS
 

@@ -32,7 +32,7 @@ _CHECK = NAME_PREFIX + b"check\0"
 _CLOSE_CHECK = messages.message(b"C", b"S" + _CHECK)
 _DESCRIBE_CHECK = messages.message(b"D", b"S" + _CHECK)
 _ROW_DESCRIPTION = ord("T")
-_COLUMNS = (_ROW_DESCRIPTION, ord("n"))
+COLUMNS = (_ROW_DESCRIPTION, ord("n"))
 """RowDescription and NoData."""
 _BEFORE_TYPE, _TYPE, _SIZE, _MODIFIER, _FORMAT = 6, 4, 2, 4, 2
 
@@ -52,7 +52,7 @@ def describe_first(server: ServerConnection, statement: Statement) -> bytes:
     schema, now = server.schema, server.schema.changes
 
     def on_message(tag: int, body: bytes) -> None:
-        if tag in _COLUMNS:
+        if tag in COLUMNS:
             statement.described.setdefault(schema, Described(columns(tag, body), now))
 
     server.replies.expect(Expected(replies.DESCRIBE, silent=True, on_message=on_message))
@@ -64,7 +64,7 @@ def describe_anew(server: ServerConnection, statement: Statement, known: Describ
     now = server.schema.changes
 
     def on_message(tag: int, body: bytes) -> None:
-        if tag in _COLUMNS:
+        if tag in COLUMNS:
             known.changed = columns(tag, body) != known.columns
             known.checked_at = now
 

@@ -6,6 +6,7 @@ cimport cython
 cdef class Holdings:
     cdef dict __dict__  # for what is not declared here
     cdef public object _clock
+    cdef public object _deallocated
     cdef public object _facts
     cdef public object _pinned
     cdef public tuple _said
@@ -17,6 +18,7 @@ cdef class Holdings:
     cdef public bint schema_changed
     cdef public object scope
     cdef public object settings
+    cdef public dict sql_described
     cdef public dict sql_prepared
     cdef public object startup
     cdef public bint unseen

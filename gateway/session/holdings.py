@@ -12,6 +12,7 @@ from operator import or_
 from typing import Any, Final
 
 from gateway.clock import Clock
+from gateway.pool.prepared import BySql, Described, Schema
 from gateway.router.facts import Const, Effect, Facts, FactsCache, StatementFacts, Verb
 from gateway.router.gist import READ_MAX_BYTES, gist
 from gateway.session.pinned import Held, Pinned
@@ -134,6 +135,8 @@ _NEVER_DRAWS = frozenset(
 NOTHING: Final[frozenset[str]] = frozenset()
 """One for all: an empty set of its own is the half of what an idle client's holdings take."""
 
+_ELSEWHERE = -1
+"""`BySql.changes` of what another process's servers have: none of ours has it."""
 _SQL_PREPARED_MAX = 100
 """Beyond so many a client keeps its server rather than have them all prepared again."""
 
@@ -147,6 +150,7 @@ class Holdings:
 
     __slots__ = (
         "_clock",
+        "_deallocated",
         "_facts",
         "_pinned",
         "_said",
@@ -158,6 +162,7 @@ class Holdings:
         "schema_changed",
         "scope",
         "settings",
+        "sql_described",
         "sql_prepared",
         "startup",
         "unseen",
@@ -183,8 +188,12 @@ class Holdings:
         """The running transaction may change tables."""
         self.unseen = False
         """A function may have changed settings on this server that no query lists."""
-        self.sql_prepared: dict[str, str] = {}
-        """Statements prepared by SQL: by name, the text that did it."""
+        self.sql_prepared: dict[str, BySql] = {}
+        """Statements prepared by SQL, by name."""
+        self.sql_described: dict[tuple[str, Schema], Described] = {}
+        """What they return, by their name and the tables they were prepared for."""
+        self._deallocated: frozenset[str | None] = frozenset()
+        """What the running transaction may have prepared anew under an old name."""
         self.effects = Effect(0)
         """What the statements of the running transaction may have done to the session."""
         self.startup = startup
@@ -206,7 +215,7 @@ class Holdings:
         """What the session holds, as JSON carries it."""
         return {
             "settings": self.settings,
-            "prepared": self.sql_prepared,
+            "prepared": {name: made.text for name, made in self.sql_prepared.items()},
             "touched": sorted(self._touched),
             "sequences": self.reads_sequences,
         }
@@ -216,7 +225,8 @@ class Holdings:
         self.settings = tuple((name, value) for name, value in packed["settings"])
         self.scope = scope_of(self.settings)
         self.idle_limit_s = idle_limit_s(self.settings)
-        self.sql_prepared = dict(packed["prepared"])
+        prepared = packed["prepared"].items()
+        self.sql_prepared = {name: BySql(text, _ELSEWHERE) for name, text in prepared}
         self._touched = frozenset(packed["touched"])
         self.reads_sequences = packed["sequences"]
 
@@ -230,6 +240,8 @@ class Holdings:
             self._said += ((facts, text if len(text) <= READ_MAX_BYTES else b""),)
         if self.reads_sequences and Pin.SEQUENCE not in self.pins and may_draw(facts):
             self.pin(Pin.SEQUENCE, gist(facts, text))
+        if facts.effects & Effect.SQL_DEALLOCATE:
+            self._deallocated = self._deallocated.union(one.name for one in facts.statements)
         if facts.effects & Effect.SETTING:
             for statement in facts.statements:
                 self._touched = self._touched.union(statement.setting_names)
@@ -263,6 +275,12 @@ class Holdings:
         """What was run may have done nothing more than what is known by now."""
         self.effects = Effect(0)
         self._said = ()
+        self._deallocated = frozenset()
+
+    def forget_prepared(self) -> None:
+        """DEALLOCATE ALL or DISCARD ALL has succeeded."""
+        self.sql_prepared = {}
+        self.sql_described = {}
 
     def transaction_ended(self) -> bool:
         """Pin for what the server can't tell; whether it is to be asked for the rest."""
@@ -288,11 +306,13 @@ class Holdings:
         """The query that asks the server."""
         return probe_sql(custom_names(self.settings, self._touched))
 
-    def take(self, found: Found, prepared_before: Mapping[str, str]) -> None:
-        """The server's answer. Its LISTENs are no pin yet: they may be moved.
+    def take(
+        self, found: Found, prepared_before: Mapping[str, BySql], schema_changes: int
+    ) -> dict[str, BySql]:
+        """The server's answer; what PREPARE has left there. LISTENs are no pin yet: they may be
+        moved.
 
-        ``prepared_before`` is what PREPARE had left on it, perhaps another client's, until ours
-        ran.
+        ``prepared_before`` is what it had left there, perhaps another client's, until ours ran.
         """
         self.unseen = self.unseen or bool(self.effects & Effect.UNKNOWN)
         effects = self.effects
@@ -300,7 +320,7 @@ class Holdings:
         settings_changed, self.settings = settings != self.settings, settings
         self.scope = scope_of(settings)
         self.idle_limit_s = idle_limit_s(settings)
-        self._take_prepared(prepared_before, dict(found.prepared))
+        prepared = self._take_prepared(prepared_before, dict(found.prepared), schema_changes)
         pins = found.pins - {Pin.LISTEN, Pin.SQL_PREPARED}
         if dict(settings).get("search_path", "").startswith(_TEMPORARY_SCHEMA):
             pins |= {Pin.TEMPORARY}
@@ -317,13 +337,34 @@ class Holdings:
         said = self._said if found.channels else ()  # a LISTEN may pin later, when it is placed
         self.settle()
         self._said = said
+        return prepared
 
-    def _take_prepared(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    def _take_prepared(
+        self, before: Mapping[str, BySql], found: Mapping[str, str], schema_changes: int
+    ) -> dict[str, BySql]:
         """What our statements have prepared and deallocated on a server."""
-        for name in before.keys() - after.keys():
+        anew = {
+            name
+            for name, made in self.sql_prepared.items()
+            if name in self._deallocated and before.get(name) == made
+        }
+        kept = {
+            name: made
+            for name, made in before.items()
+            if found.get(name) == made.text and name not in anew
+        }
+        new = {
+            name: BySql(text, schema_changes) for name, text in found.items() if name not in kept
+        }
+        for name in before.keys() - kept.keys():
             self.sql_prepared.pop(name, None)
-        changed = {name: text for name, text in after.items() if before.get(name) != text}
-        self.sql_prepared.update(changed)
+        self.sql_prepared.update(new)
+        self.sql_described = {
+            key: known
+            for key, known in self.sql_described.items()
+            if key[0] in self.sql_prepared and key[0] not in new
+        }
+        return kept | new
 
     def _can_prepare_again(self) -> bool:
         """Whether all that we prepared may be prepared on another server, to the same effect.
@@ -334,7 +375,9 @@ class Holdings:
             return False
         return all(
             len(facts.statements) == 1 and facts.effects == Effect.SQL_PREPARE
-            for facts in map(self._facts.facts, map(str.encode, self.sql_prepared.values()))
+            for facts in (
+                self._facts.facts(one.text.encode()) for one in self.sql_prepared.values()
+            )
         )
 
     def agrees(self, found: Found) -> bool:

@@ -28,7 +28,7 @@ from gateway.session.holdings import Holdings, may_draw, needs_new_process, tain
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
-from gateway.session.sql_prepared import exchange
+from gateway.session.sql_prepared import close, exchange
 from gateway.session.state import Pin
 from gateway.session.translate import Heeder, InDoubt, Translator
 
@@ -408,15 +408,16 @@ class Outbound(Heeder):
         """A statement with these facts comes next: what must be sent before it, booked."""
         return self._heeded(server, facts, text)
 
+    def close_by_sql(self, server: ServerConnection, name: bytes) -> bool:
+        """Book the Close of what SQL may have prepared; whether it is to be sent."""
+        return close(server, self._holdings, name.decode("utf-8", "surrogateescape"))
+
     def _heeded(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
         stamp = before = b""
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
         quiet = facts.effects is _NO_EFFECT
         self._restore = () if quiet else self._restores(facts)
-        if not facts.read_only and _changes_schema(facts):
-            self._holdings.schema_changed = True
-            server.schema.changes += 1
         if not quiet or self._holdings.reads_sequences:
             if self.renewable and needs_new_process(facts) and self._nothing_sent(server):
                 raise NewProcessNeeded
@@ -441,6 +442,9 @@ class Outbound(Heeder):
             server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
+        if not facts.read_only and _changes_schema(facts):
+            self._holdings.schema_changed = True
+            server.schema.changes += 1
         if self._listens.channels and (shown := self._listens.show(server, facts)):
             self._holdings.effects |= Effect.LISTEN
             before += shown

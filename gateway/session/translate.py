@@ -64,6 +64,11 @@ class Heeder:
         """What must be sent before, booked. ``text`` may be empty, or go on behind a NUL."""
         return b""
 
+    def close_by_sql(self, server: ServerConnection, name: bytes) -> bool:
+        """Book the Close of what SQL may have prepared; whether it is to be sent."""
+        server.replies.expect(replies.CLIENT_CLOSE)
+        return True
+
 
 class Execution(NamedTuple):
     """An EXECUTE by SQL: of what, its text for the server; the server's name and the client's."""
@@ -409,10 +414,7 @@ class Translator:
             return None
         statement = self._named.pop(name, None)
         if statement is None and not name.startswith(NAME_PREFIX):
-            facts = _by_sql(name, Verb.DEALLOCATE, Effect.SQL_DEALLOCATE)
-            before = self._heeder.heed(server, facts, b"")
-            server.replies.expect(replies.CLIENT_CLOSE)
-            return before + message if before else None
+            return None if self._heeder.close_by_sql(server, name) else b""
         self._binds.pop(name, None)
         self._changing[name] = server.prepared.batch
 
@@ -532,7 +534,7 @@ class Translator:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""
         if name.startswith(NAME_PREFIX):
             return b"", _UNKNOWN_NAME
-        return self._heeder.heed(server, _by_sql(name, Verb.EXECUTE, Effect.SQL_EXECUTE), b""), name
+        return self._heeder.heed(server, _executing_by_sql(name), b""), name
 
     def _bind_of(self, name: bytes, real: bytes) -> Expected:
         """What to expect of a Bind: an error calls the statement by the client's name."""
@@ -585,10 +587,11 @@ def _expect_silently(server: ServerConnection, change: Change) -> None:
     server.replies.expect(change)
 
 
-def _by_sql(name: bytes, verb: Verb, effect: Effect) -> Facts:
+def _executing_by_sql(name: bytes) -> Facts:
     """The facts of a message that means a statement prepared by SQL, if there is one."""
     text = name.decode("utf-8", "surrogateescape")
-    return Facts.of((StatementFacts(verb, effect, name=text, executes=text),))
+    one = StatementFacts(Verb.EXECUTE, Effect.SQL_EXECUTE, name=text, executes=text)
+    return Facts.of((one,))
 
 
 def close_surplus(server: ServerConnection, maximum: int) -> bytes:
@@ -624,6 +627,12 @@ def _send_parse(
 
     prepared.add(statement)
     server.replies.expect(
-        Expected(replies.PARSE, silent=silent, on_failed=failed, on_message=on_message)
+        Expected(
+            replies.PARSE,
+            silent=silent,
+            on_failed=failed,
+            on_message=on_message,
+            unheard=on_message is not None,
+        )
     )
     return statement.parse_message(statement.name)

@@ -30,7 +30,7 @@ from tests.differential.talk import Part
 from tests.differential.twins import Twins
 from tests.wire import Place, Wire
 
-A, B, C = 0, 1, 2
+A, B, C, D = 0, 1, 2, 3
 
 
 def _use(name: str) -> tuple[Part, ...]:
@@ -49,6 +49,56 @@ def _unnamed_after(
 
 
 _NOTHING = bind("", "no such statement")
+_BY_SQL = "PREPARE sa AS SELECT * FROM item ORDER BY id"
+_CHANGED_TABLE, _CHANGED_BACK = (
+    f"ALTER TABLE item RENAME COLUMN {old} TO {new}" for old, new in ("vw", "wv")
+)
+_USES: dict[str, tuple[Part | str, ...]] = {
+    "executed": ("EXECUTE sa",),
+    "executed in a transaction": ("BEGIN", "EXECUTE sa", "COMMIT"),
+    "executed among others": ("SELECT 1; EXECUTE sa; SELECT 2",),
+    "executed into a table": ("BEGIN; CREATE TABLE extra AS EXECUTE sa; ROLLBACK",),
+    "executed by Parse": (parse("", "EXECUTE sa"), bind("", ""), execute(""), SYNC),
+    "bound": (bind("", "sa"), describe("P", ""), execute(""), SYNC),
+}
+_USES_WHEN_FAILED: dict[str, tuple[Part | str, ...]] = {
+    "executed": ("EXECUTE sa",),
+    "bound": (bind("", "sa"), execute(""), SYNC),
+    "closed": (close("S", "sa"), SYNC),
+    "closed in what is skipped": (describe("S", "none"), close("S", "sa"), SYNC),
+    "deallocated": ("DEALLOCATE sa",),
+}
+_FAILED_ELSEWHERE = (
+    (A, say(_BY_SQL)),
+    (B, say("BEGIN")),
+    (A, say("BEGIN")),
+    (A, say("SELECT 1 / 0")),
+)
+"""What A prepared is where B is, and A in a failed transaction on another server."""
+
+
+def _prepared_elsewhere(*use: Part | str) -> tuple[tuple[int, Step], ...]:
+    """A uses what it prepared by SQL, where that is and elsewhere, while its table changes."""
+    return (
+        (A, say(_BY_SQL)),
+        (A, say(*use)),
+        (B, say("BEGIN")),
+        (C, say(_CHANGED_TABLE)),
+        (A, say(*use)),
+        (A, say(*use)),
+        (A, say("ROLLBACK")),
+        (A, say("PREPARE sb AS SELECT * FROM item ORDER BY id")),
+        (B, say("COMMIT")),
+        (A, say(*use)),
+        (A, say("ROLLBACK")),
+        (A, say("BEGIN", "EXECUTE sb", "COMMIT")),
+        (C, say(_CHANGED_BACK)),
+        (A, say(*use)),
+        (A, say("ROLLBACK")),
+        (A, say("EXECUTE sb")),
+    )
+
+
 _SKIPPED: dict[str, tuple[Part, ...]] = {
     "Query": (query("SELECT 1"),),
     "Close": (close("S", ""),),
@@ -75,6 +125,70 @@ def _behind_a_copy(begun: tuple[Part, ...], *end: Part, cuts: int) -> tuple[tupl
 
 
 DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
+    **{
+        f"prepared by SQL, {how}, elsewhere, after its table changed": _prepared_elsewhere(*use)
+        for how, use in _USES.items()
+    },
+    "prepared by SQL like another's from before its table changed": (
+        (A, say(_BY_SQL)),
+        (B, say("BEGIN")),
+        (C, say(_CHANGED_TABLE)),
+        (D, say(_BY_SQL)),
+        (C, say("BEGIN")),
+        (B, say("COMMIT")),
+        (D, say("EXECUTE sa")),
+        (A, say("EXECUTE sa")),
+        (C, say("COMMIT")),
+        (D, say("DEALLOCATE sa; " + _BY_SQL)),
+        (D, say("EXECUTE sa")),
+        (A, say("EXECUTE sa")),
+    ),
+    "prepared by SQL, then without its table, elsewhere": (
+        (A, say("PREPARE sa AS SELECT * FROM shape")),
+        (A, say("PREPARE sb AS SELECT * FROM shape")),
+        (B, say("BEGIN")),
+        (C, say("DROP TABLE shape")),
+        (A, say("PREPARE sa AS SELECT 1")),
+        (A, say("EXECUTE sa")),
+        (A, say(parse("", "EXECUTE sa"), bind("", ""), execute(""), SYNC)),
+        (A, say(bind("", "sa"), execute(""), SYNC)),
+        (A, say("DEALLOCATE sa")),
+        (A, say("EXECUTE sa")),
+        (A, say(*run("DEALLOCATE sb"), SYNC)),
+        (B, say("COMMIT")),
+        (A, say("EXECUTE sa")),
+        (A, say("EXECUTE sb")),
+    ),
+    **{
+        f"prepared by SQL, {how} in a failed transaction, elsewhere": (
+            *_FAILED_ELSEWHERE,
+            (A, say(*use)),
+            (A, say("ROLLBACK")),
+            (A, say("EXECUTE sa")),
+            (B, say("COMMIT")),
+            (A, say("EXECUTE sa")),
+        )
+        for how, use in _USES_WHEN_FAILED.items()
+    },
+    "another's, prepared by SQL, deallocated in a failed transaction": (
+        (A, say(_BY_SQL)),
+        (B, say("BEGIN")),
+        (B, say("SELECT 1 / 0")),
+        (B, say("DEALLOCATE sa")),
+        (B, say("ROLLBACK")),
+        (B, say("EXECUTE sa")),
+        (A, say("EXECUTE sa")),
+    ),
+    "another's, prepared by SQL, closed in a failed transaction": (
+        (A, say(_BY_SQL)),
+        (B, say("BEGIN")),
+        (B, say("SELECT 1 / 0")),
+        (B, say(close("S", "sa"), SYNC)),
+        (B, say("ROLLBACK")),
+        (A, say("EXECUTE sa")),
+        (A, say(close("S", "sa"), SYNC)),
+        (A, say("EXECUTE sa")),
+    ),
     **{
         f"behind the {end[0].shown} of {how}, in {cuts + 1} pieces": _behind_a_copy(
             begun, *end, cuts=cuts

@@ -178,6 +178,48 @@ def test_only_own_queries_are_owed() -> None:
     assert not queue.only_own
 
 
+def test_a_batch_of_our_own_is_owed_when_its_sync_was_sent() -> None:
+    queue = Replies()
+    queue.expect(Expected(replies.DESCRIBE, silent=True))
+    assert not queue.only_own
+    queue.expect(Expected(replies.SYNC, silent=True))
+    assert queue.only_own
+
+
+def _told(queue: Replies) -> list[bytes]:
+    """By each message under way, what would be told in place of its error."""
+    told = []
+    while queue.head is not None:
+        told.append(queue.head.error)
+        queue.on_reply(queue.head.kind) if queue.head.kind > replies.SYNC else queue.on_ready()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("Query Query", [b"why", b""]),
+        ("Parse Bind Describe Execute Sync Query", [b"", b"why", b"why", b"why", b"", b""]),
+        ("Close Query", [b"", b"why"]),
+    ],
+)
+def test_what_we_put_in_is_blamed_up_to_the_end_of_the_clients_batch(
+    sent: str, told: list[bytes]
+) -> None:
+    queue = Replies()
+    queue.expect(Expected(replies.QUERY, silent=True))
+    play(queue, f"> {sent}").blame(b"why")
+    assert _told(queue) == [b"", *told]
+
+
+def test_who_has_another_name_or_error_is_not_blamed() -> None:
+    queue = Replies()
+    queue.expect(Expected(replies.BIND, renamed=(b"ours", b"theirs")))
+    queue.expect(Expected(replies.BIND, error=b"known"))
+    queue.blame(b"why")
+    assert _told(queue) == [b"", b"known"]
+
+
 def test_a_synthetic_answer_waits_for_its_turn() -> None:
     queue = talk("> Parse")
     queue.expect(Expected(replies.SYNTHETIC, reply=b"one"))

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.errors import GatewayError
-from gateway.pool.prepared import Statement
+from gateway.pool.prepared import BySql, Statement
 from gateway.router.build import build_snapshot, build_tables, tenant_columns
 from gateway.router.demand import ParentKey
 from gateway.router.facts import FactsCache
@@ -135,7 +135,10 @@ class Client:
         held = (("search_path", world.path),) if world.path else ()
         names = [text.split()[1] for text in world.prepared]
         holdings = SimpleNamespace(
-            settings=held, sql_prepared=dict(zip(names, world.prepared, strict=True))
+            settings=held,
+            sql_prepared={
+                name: BySql(text, 0) for name, text in zip(names, world.prepared, strict=True)
+            },
         )
         self._statements: dict[bytes, Statement] = {}
         self.reader = Reader(facts, {b"standard_conforming_strings": b"on"}, self._statements.get)

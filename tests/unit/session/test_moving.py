@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.pool.prepared import Statements
+from gateway.pool.prepared import BySql, Statements
 from gateway.router.facts import FactsCache
 from gateway.router.route import Asked
 from gateway.session.holdings import Holdings
@@ -57,10 +57,11 @@ def test_a_batch_that_failed_is_skipped_to_its_sync_there_too() -> None:
 def test_settings_and_statements_by_sql() -> None:
     one, other = holdings(), holdings()
     one.settings = (("my.own", "1"), ("timezone", "Asia/Tokyo"))
-    one.sql_prepared = {"twice": "PREPARE twice AS SELECT 2"}
+    one.sql_prepared = {"twice": BySql("PREPARE twice AS SELECT 2", 3)}
     other.unpack(sent(one.pack()))
     assert other.settings == one.settings
-    assert other.sql_prepared == one.sql_prepared
+    assert other.sql_prepared["twice"].text == "PREPARE twice AS SELECT 2"
+    assert other.sql_prepared != one.sql_prepared  # no server here has it yet
     assert other.startup == (("timezone", "UTC"),)
 
 

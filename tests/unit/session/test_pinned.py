@@ -16,7 +16,7 @@ def told(pin: Pin, *texts: str, found: Found, later: Pin | None = None) -> str:
     holdings = Holdings((), FACTS, lambda: 1.0, pinned, reads_sequences=False)
     for text in texts:
         holdings.note(FACTS.facts(text.encode()), text.encode())
-    holdings.take(found, {})
+    holdings.take(found, {}, 0)
     if later is not None:
         holdings.pin(later)
     (reason,) = pinned.reasons()
@@ -48,9 +48,9 @@ def test_a_listen_that_pins_when_it_could_not_be_placed() -> None:
 def test_what_was_said_before_does_not_count() -> None:
     holdings = Holdings((), FACTS, lambda: 1.0, Pinned({}), reads_sequences=False)
     holdings.note(FACTS.facts(b"LISTEN a"), b"LISTEN a")
-    holdings.take(left(channels=frozenset([b"a"])), {})
+    holdings.take(left(channels=frozenset([b"a"])), {}, 0)
     holdings.note(FACTS.facts(b"SET work_mem = '5MB'"), b"SET work_mem = '5MB'")
-    holdings.take(left(Pin.TEMPORARY), {})
+    holdings.take(left(Pin.TEMPORARY), {}, 0)
     assert holdings.pins[Pin.TEMPORARY].statement == ""
     holdings.note(FACTS.facts(b"LOAD 'a'"), b"LOAD 'a'")
     holdings.transaction_ended()
