@@ -95,6 +95,7 @@ cdef class Outbound(Heeder):
         self, ServerConnection server, bytes data, Py_ssize_t pos, Py_ssize_t end
     ) except -1
     cdef _end_failed_batch(self, ServerConnection server)
+    cdef bint _lacks(self, ServerConnection server) except -1
     @cython.locals(facts=_Facts)
     cpdef bytes _query(self, ServerConnection server, bytes message, Py_ssize_t size)
     cpdef bytes _parse(self, ServerConnection server, bytes message, Py_ssize_t size)

@@ -348,10 +348,11 @@ class Outbound(Heeder):
         return self._query_with_effects(server, message, text, facts)
 
     def _end_failed_batch(self, server: ServerConnection) -> None:
-        """A Query comes without a Sync before it: raises InDoubt until it is known where to.
+        """A message comes without a Sync before it: raises InDoubt until it is known where to.
 
         What is put in before it would be a part of the batch, and in a failed transaction fail:
-        then the Query is skipped, which would have been answered. There a Sync changes nothing.
+        then the message is skipped; a Query would have been answered, and a refused Parse have done
+        away with the unnamed statement. There a Sync changes nothing.
         """
         owed = server.replies
         if owed.skipping:
@@ -362,6 +363,12 @@ class Outbound(Heeder):
             server.prepared.sync_sent()
             owed.expect(Expected(replies.SYNC, silent=True))
             raise InDoubt(messages.SYNC)
+
+    def _lacks(self, server: ServerConnection) -> bool:
+        """Whether something may have to be put in before a message."""
+        if server.tells_foreign_sequences(self._number):
+            return True
+        return server.sql_prepared != self._holdings.sql_prepared
 
     def _query_with_effects(
         self, server: ServerConnection, message: bytes, text: bytes, facts: Facts
@@ -414,6 +421,8 @@ class Outbound(Heeder):
 
     def _heeded(self, server: ServerConnection, facts: Facts, text: bytes) -> bytes:
         stamp = before = b""
+        if server.status == _FAILED and server.replies.sync_due and self._lacks(server):
+            self._end_failed_batch(server)
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
         quiet = facts.effects is _NO_EFFECT

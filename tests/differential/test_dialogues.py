@@ -282,6 +282,22 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
             ),
         }.items()
     },
+    **{
+        f"a draw refused at its Parse, behind {how}, where others drew": (
+            (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
+            (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
+            (A, say("BEGIN", parse("", "SHOW work_mem"), SYNC)),
+            (A, say("SELECT 1 / 0", parse("", "ROLLBACK"), SYNC)),
+            (A, say(*begun, parse("", "INSERT INTO item (v) VALUES ('a')"), SYNC)),
+            (A, say(*_use(""))),
+            (A, say("ROLLBACK")),
+        )
+        for how, begun in {
+            "a Close": (close("P", "p"),),
+            "a Close and a Flush": (close("P", "p"), FLUSH),
+            "a Close and a Sync": (close("P", "p"), SYNC),
+        }.items()
+    },
     "a mode behind a Close of what nobody has, on a server that others drew on": (
         (B, say("INSERT INTO item (v) VALUES ('b') RETURNING v")),
         (C, say("INSERT INTO item (v) VALUES ('c') RETURNING v")),
