@@ -307,15 +307,21 @@ def parse_(name: str, sql: str, types: Sequence[int] = ()) -> bytes:
 
 
 def bind(
-    name: str, parameters: Sequence[bytes | None] = (), portal: str = "", *, binary: bool = False
+    name: str,
+    parameters: Sequence[bytes | None] = (),
+    portal: str = "",
+    *,
+    binary: bool = False,
+    binary_values: bool = False,
 ) -> bytes:
-    """Bind; results in text unless ``binary``."""
+    """Bind; results in text unless ``binary``, parameters unless ``binary_values``."""
     cells = b"".join(
         struct.pack("!i", -1) if cell is None else struct.pack("!i", len(cell)) + cell
         for cell in parameters
     )
     formats = struct.pack("!hh", 1, 1) if binary else struct.pack("!h", 0)
-    body = messages.cstring(portal) + messages.cstring(name) + struct.pack("!h", 0)
+    kinds = struct.pack("!hh", 1, 1) if binary_values else struct.pack("!h", 0)
+    body = messages.cstring(portal) + messages.cstring(name) + kinds
     return messages.message(b"B", body + struct.pack("!h", len(parameters)) + cells + formats)
 
 

@@ -160,12 +160,17 @@ def parse(name: str, sql: str, types: Sequence[int] = ()) -> Part:
 
 
 def bind(
-    portal: str, name: str, parameters: Sequence[bytes | None] = (), *, binary: bool = False
+    portal: str,
+    name: str,
+    parameters: Sequence[bytes | None] = (),
+    *,
+    binary: bool = False,
+    binary_values: bool = False,
 ) -> Part:
-    """Bind; results in text or binary."""
+    """Bind; results and parameters in text or binary."""
     values = f" {list(parameters)}" if parameters else ""
-    how = " binary" if binary else ""
-    data = wire.bind(name, parameters, portal, binary=binary)
+    how = " binary values" * binary_values + " binary" * binary
+    data = wire.bind(name, parameters, portal, binary=binary, binary_values=binary_values)
     return Part(shortened(f'Bind "{portal}" to "{name}"{values}{how}'), data)
 
 
