@@ -38,14 +38,16 @@ class Described:
     """The columns of a statement as its clients know them, and whether they still hold.
 
     ``checked_at`` is `Schema.changes` when they were last seen; ``changed``: they were others.
+    ``parameters`` is the ParameterDescription that came with them then.
     """
 
-    __slots__ = ("changed", "checked_at", "columns")
+    __slots__ = ("changed", "checked_at", "columns", "parameters")
 
     def __init__(self, columns: int, checked_at: int) -> None:
         self.columns = columns
         self.checked_at = checked_at
         self.changed = False
+        self.parameters = b""
 
 
 class BySql(NamedTuple):

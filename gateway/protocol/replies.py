@@ -205,16 +205,16 @@ class Replies:
         """The copy that runs is of an Execute: a Sync sent right behind that has no answer."""
         return self.head is not None and self.head.kind == _EXECUTE
 
-    def blame(self, error: bytes) -> None:
+    def blame(self, error: bytes, described: bytes = b"") -> None:
         """What the gateway put in before a client's Query or batch failed: what to tell there for
-        an error that says no more than that."""
+        an error that says no more than that; in answer to a Describe behind ``described``."""
         behind = self._behind()
         if self.head is not None:
-            self.head = _blaming(self.head, error)
+            self.head = _blaming(self.head, error, described)
             if _ends(self.head):
                 return
         for index, entry in enumerate(behind):
-            behind[index] = _blaming(entry, error)
+            behind[index] = _blaming(entry, error, described)
             if _ends(entry):
                 return
 
@@ -372,8 +372,9 @@ def _ends(entry: Expected) -> bool:
     return not entry.silent and entry.kind <= _LAST_READY
 
 
-def _blaming(entry: Expected, error: bytes) -> Expected:
+def _blaming(entry: Expected, error: bytes, described: bytes) -> Expected:
     """The same entry, but for what the client is told if it fails."""
     if entry.silent or entry.kind not in _BLAMED or entry.renamed is not None or entry.error:
         return entry
-    return Expected(entry.kind, entry.fail, on_message=entry.on_message, error=error)
+    told = described + error if entry.kind == DESCRIBE else error
+    return Expected(entry.kind, entry.fail, on_message=entry.on_message, error=told)

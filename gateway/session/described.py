@@ -32,6 +32,7 @@ _CHECK = NAME_PREFIX + b"check\0"
 _CLOSE_CHECK = messages.message(b"C", b"S" + _CHECK)
 _DESCRIBE_CHECK = messages.message(b"D", b"S" + _CHECK)
 _ROW_DESCRIPTION = ord("T")
+PARAMETERS = ord("t")
 COLUMNS = (_ROW_DESCRIPTION, ord("n"))
 """RowDescription and NoData."""
 _BEFORE_TYPE, _TYPE, _SIZE, _MODIFIER, _FORMAT = 6, 4, 2, 4, 2
@@ -51,9 +52,15 @@ def describe_first(server: ServerConnection, statement: Statement) -> bytes:
     """What to send behind a statement's Parse, booked: its client may never ask what it returns."""
     schema, now = server.schema, server.schema.changes
 
+    parameters = b""
+
     def on_message(tag: int, body: bytes) -> None:
-        if tag in COLUMNS:
-            statement.described.setdefault(schema, Described(columns(tag, body), now))
+        nonlocal parameters
+        if tag == PARAMETERS:
+            parameters = messages.message(b"t", body)
+        elif tag in COLUMNS:
+            known = statement.described.setdefault(schema, Described(columns(tag, body), now))
+            known.parameters = parameters
 
     server.replies.expect(Expected(replies.DESCRIBE, silent=True, on_message=on_message))
     return messages.message(b"D", b"S" + statement.name + b"\0")
@@ -64,7 +71,9 @@ def describe_anew(server: ServerConnection, statement: Statement, known: Describ
     now = server.schema.changes
 
     def on_message(tag: int, body: bytes) -> None:
-        if tag in COLUMNS:
+        if tag == PARAMETERS:
+            known.parameters = known.parameters or messages.message(b"t", body)
+        elif tag in COLUMNS:
             known.changed = columns(tag, body) != known.columns
             known.checked_at = now
 

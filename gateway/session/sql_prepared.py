@@ -9,13 +9,14 @@ Where tables have changed since, the server is asked before all else what they r
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from gateway.pool.prepared import BySql, Described
 from gateway.pool.server import Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect, Facts
-from gateway.session.described import COLUMNS, STALE_ERROR, columns
+from gateway.session.described import COLUMNS, PARAMETERS, STALE_ERROR, columns
 from gateway.session.holdings import Holdings
 from gateway.session.state import Pin
 
@@ -23,7 +24,8 @@ _CONCERNED = Effect.SQL_PREPARE | Effect.SQL_EXECUTE | Effect.SQL_DEALLOCATE
 _MAY_CHANGE_THEIR_MEANING = Effect.SETTING | Effect.ROLE | Effect.UNKNOWN
 _VIEW = "pg_prepared_statements"
 _TRANSACTION_FAILED = "25P02"
-_FAILED = ord("E")
+_IN_TRANSACTION, _FAILED = b"TE"
+_ASIDE = "__gateway_aside"
 
 
 def exchange(server: ServerConnection, holdings: Holdings, facts: Facts) -> bytes:
@@ -41,12 +43,8 @@ def exchange(server: ServerConnection, holdings: Holdings, facts: Facts) -> byte
     gone = [name for name, made in have.items() if want.get(name) != made]
     sent = [_deallocate(server, name) for name in gone]
     executed = {one.executes for one in facts.statements}
-    for name in [name for name in want if name in needed and name not in have]:
-        if not _is_stale(server, holdings, name):
-            sent.append(_prepare(server, name, want[name].text))
-            want[name] = have.get(name, want[name])
-        elif name in executed:
-            _refuse(server)
+    missing = [name for name in want if name in needed and name not in have]
+    sent += [_put(server, holdings, name, executed=name in executed) for name in missing]
     sent += [_take_name(server, name) for name in _only_named(facts, want) if name not in have]
     return b"".join(sent)
 
@@ -82,16 +80,11 @@ def close(server: ServerConnection, holdings: Holdings, name: str) -> bool:
 
 def look(server: ServerConnection, holdings: Holdings) -> bytes:
     """What to send, booked, to learn what those return that were just prepared there."""
-    schema, now = server.schema, server.schema.changes
     sent = b""
     for name in holdings.sql_prepared:
-        if name not in server.sql_prepared or (name, schema) in holdings.sql_described:
-            continue
-
-        def keep(found: int, name: str = name) -> None:
-            holdings.sql_described[name, schema] = Described(found, now)
-
-        sent += _describe(server, name, keep)
+        key = name, server.schema
+        if name in server.sql_prepared and key not in holdings.sql_described:
+            sent += _describe(server, name, partial(holdings.sql_described.__setitem__, key))
     return sent
 
 
@@ -104,24 +97,32 @@ def look_again(server: ServerConnection, holdings: Holdings) -> bytes:
         if known is None or known.checked_at == now or server.sql_prepared.get(name) == made:
             continue
         known.changed, known.checked_at = False, now
-
-        def compare(found: int, name: str = name, known: Described = known) -> None:
-            known.changed = found != known.columns
-            if not known.changed and name in server.sql_prepared:
-                holdings.sql_prepared[name] = server.sql_prepared[name]
-
         if name in server.sql_prepared:
             sent += _deallocate(server, name)
-        sent += _prepare(server, name, made.text) + _describe(server, name, compare)
+        sent += _prepare(server, name, made.text)
+        sent += _describe(server, name, partial(_compare, server, holdings, name, known))
     return sent
 
 
-def _describe(server: ServerConnection, name: str, on_columns: Callable[[int], None]) -> bytes:
-    """Ask, unheard, what a statement returns; ``on_columns`` is not told when that fails."""
+def _compare(
+    server: ServerConnection, holdings: Holdings, name: str, known: Described, found: Described
+) -> None:
+    """A statement was prepared once more: it is the client's own if it returns the same."""
+    known.changed = found.columns != known.columns
+    if not known.changed and name in server.sql_prepared:
+        holdings.sql_prepared[name] = server.sql_prepared[name]
+
+
+def _describe(server: ServerConnection, name: str, on_found: Callable[[Described], None]) -> bytes:
+    """Ask, unheard, what a statement returns; ``on_found`` is not told when that fails."""
+    found = Described(0, server.schema.changes)
 
     def on_message(tag: int, body: bytes) -> None:
-        if tag in COLUMNS:
-            on_columns(columns(tag, body))
+        if tag == PARAMETERS:
+            found.parameters = messages.message(b"t", body)
+        elif tag in COLUMNS:
+            found.columns = columns(tag, body)
+            on_found(found)
 
     described = Expected(replies.DESCRIBE, silent=True, unheard=True, on_message=on_message)
     server.replies.expect(described)
@@ -130,16 +131,13 @@ def _describe(server: ServerConnection, name: str, on_columns: Callable[[int], N
     return messages.message(b"D", b"S" + messages.cstring(name)) + messages.SYNC
 
 
-def _is_stale(server: ServerConnection, holdings: Holdings, name: str) -> bool:
-    """Whether a server that had it from before its tables changed would refuse to execute it."""
-    known = holdings.sql_described.get((name, server.schema))
-    return known is not None and known.changed and known.checked_at == server.schema.changes
-
-
-def _refuse(server: ServerConnection) -> None:
+def _refuse(server: ServerConnection, known: Described) -> None:
     """What comes next will not find its statement: it is told why."""
+
+    def refuse() -> None:
+        server.replies.blame(STALE_ERROR, known.parameters)
+
     if server.status != _FAILED:
-        refuse = _blaming(server, STALE_ERROR)
         server.replies.expect(Expected(replies.SYNTHETIC, on_turn=refuse))
 
 
@@ -158,6 +156,21 @@ def _needed(facts: Facts, own: Collection[str]) -> set[str] | None:
     return None
 
 
+def _put(server: ServerConnection, holdings: Holdings, name: str, *, executed: bool) -> bytes:
+    """What to send so that a statement of the client's own is there, or refused for what it was."""
+    made, known = holdings.sql_prepared[name], holdings.sql_described.get((name, server.schema))
+    if known is not None and known.changed and known.checked_at == server.schema.changes:
+        if executed:
+            _refuse(server, known)
+        return b""
+    if executed:
+        sent = _prepare(server, name, made.text, b"" if known is None else known.parameters)
+    else:
+        sent = _prepare_aside(server, name, made.text)
+    holdings.sql_prepared[name] = server.sql_prepared.get(name, made)
+    return sent
+
+
 def _only_named(facts: Facts, own: Collection[str]) -> list[str]:
     """Of the client's own statements those that are deallocated, or prepared a second time."""
     if not facts.effects & _CONCERNED:
@@ -172,7 +185,9 @@ def _take_name(server: ServerConnection, name: str) -> bytes:
     return _prepare(server, name, f"PREPARE {_quoted(name)} AS SELECT")
 
 
-def _prepare(server: ServerConnection, name: str, text: str) -> bytes:
+def _prepare(server: ServerConnection, name: str, text: str, described: bytes = b"") -> bytes:
+    """Where it fails, a client that executes it is told why, and who describes it ``described``
+    before."""
     server.sql_prepared[name] = BySql(text, server.schema.changes)
 
     def undo() -> None:
@@ -181,18 +196,25 @@ def _prepare(server: ServerConnection, name: str, text: str) -> bytes:
     def on_answer(answer: Answer) -> None:
         if answer.error is not None:
             undo()
-            server.replies.blame(messages.message(b"E", answer.error_body))
+            server.replies.blame(messages.message(b"E", answer.error_body), described)
 
     if server.replies.sync_due:
         return server.prepare_step(text, undo)
     return server.prepare_ask(text, on_answer)
 
 
-def _blaming(server: ServerConnection, error: bytes) -> Callable[[], None]:
-    def blame() -> None:
-        server.replies.blame(error)
+def _prepare_aside(server: ServerConnection, name: str, text: str) -> bytes:
+    """The same for what is not to be executed now: its failure is not the transaction's."""
+    if server.status != _IN_TRANSACTION or server.replies.sync_due:
+        return _prepare(server, name, text)
+    before = server.prepare_ask(f"SAVEPOINT {_ASIDE}", _ignore)
+    prepare = _prepare(server, name, text)
+    back = f"ROLLBACK TO {_ASIDE}; RELEASE {_ASIDE}"  # which does not take a PREPARE back
+    return before + prepare + server.prepare_ask(back, _ignore)
 
-    return blame
+
+def _ignore(answer: Answer) -> None:
+    """Nothing depends on it."""
 
 
 def _deallocate(server: ServerConnection, name: str) -> bytes:

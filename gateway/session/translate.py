@@ -45,7 +45,6 @@ _UNKNOWN_NAME = b"?"
 _ERROR = ord("E")
 _EXECUTIONS_MAX = 100
 _DESCRIBE_UNNAMED_BYTES = _HEADER_BYTES + 2
-_STALE_DESCRIBE = Expected(replies.DESCRIBE, error=STALE_ERROR)
 _PARSE = replies.PARSE  # as a C integer
 _ALONE, _BOUND, _DESCRIBED = replies.CLIENT_QUERY, replies.CLIENT_BIND, replies.CLIENT_DESCRIBE
 _STALE_BIND = Expected(replies.BIND, error=STALE_ERROR)
@@ -389,7 +388,12 @@ class Translator:
         before, real = self._resolve(server, name, statement)
         if not name:
             statement = self._unnamed.now()
-        expected = _STALE_DESCRIBE if real is STALE else self._describe_of(server, statement)
+        if real is STALE:
+            known = None if statement is None else statement.described.get(server.schema)
+            told = STALE_ERROR if known is None else known.parameters + STALE_ERROR
+            expected = Expected(replies.DESCRIBE, error=told)
+        else:
+            expected = self._describe_of(server, statement)
         server.replies.expect(expected)
         return before + messages.message(b"D", b"S" + real + b"\0")
 

@@ -143,6 +143,7 @@ _USES = st.sampled_from(
     [
         say("EXECUTE sa"),
         say("BEGIN; EXECUTE sa; COMMIT"),
+        say(describe("S", "sa"), SYNC),
         # Without a Describe: see the documented differences.
         say(parse("", "EXECUTE sa"), bind("", ""), execute(""), SYNC),
         say(bind("", "sa"), describe("P", ""), execute(""), SYNC),

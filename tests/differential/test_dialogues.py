@@ -60,11 +60,19 @@ _USES: dict[str, tuple[Part | str, ...]] = {
     "executed into a table": ("BEGIN; CREATE TABLE extra AS EXECUTE sa; ROLLBACK",),
     "executed by Parse": (parse("", "EXECUTE sa"), bind("", ""), execute(""), SYNC),
     "bound": (bind("", "sa"), describe("P", ""), execute(""), SYNC),
+    "described": (describe("S", "sa"), SYNC),
 }
 _USES_WHEN_FAILED: dict[str, tuple[Part | str, ...]] = {
     "executed": ("EXECUTE sa",),
     "bound": (bind("", "sa"), execute(""), SYNC),
     "closed": (close("S", "sa"), SYNC),
+    "executed in what is skipped": (
+        describe("S", "none"),
+        *run("EXECUTE sa"),
+        SYNC,
+        *run("EXECUTE sb"),
+        SYNC,
+    ),
     "closed in what is skipped": (describe("S", "none"), close("S", "sa"), SYNC),
     "deallocated": ("DEALLOCATE sa",),
 }
@@ -152,6 +160,7 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say("EXECUTE sa")),
         (A, say(parse("", "EXECUTE sa"), bind("", ""), execute(""), SYNC)),
         (A, say(bind("", "sa"), execute(""), SYNC)),
+        (A, say(describe("S", "sa"), SYNC)),
         (A, say("DEALLOCATE sa")),
         (A, say("EXECUTE sa")),
         (A, say(*run("DEALLOCATE sb"), SYNC)),
@@ -170,6 +179,40 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         )
         for how, use in _USES_WHEN_FAILED.items()
     },
+    **{
+        f"prepared by SQL, then without its table, elsewhere, and {text} in a transaction": (
+            (A, say("PREPARE sa AS SELECT * FROM shape")),
+            (A, say("PREPARE sb AS SELECT 1")),
+            (B, say("BEGIN")),
+            (C, say("DROP TABLE shape")),
+            (A, say("BEGIN")),
+            (A, say("DECLARE cur CURSOR FOR SELECT generate_series(1, 3)")),
+            (A, say("FETCH cur")),
+            (A, say(text)),
+            (A, say("FETCH cur")),
+            (A, say("SHOW work_mem")),
+            (A, say("EXECUTE sb")),
+            (A, say("COMMIT")),
+            (A, say("SHOW work_mem")),
+            (A, say("EXECUTE sb")),
+        )
+        for text in ("SET LOCAL work_mem = '5MB'", "SET work_mem = '5MB'", "DO $$ BEGIN END $$")
+    },
+    "described elsewhere after its table changed": (
+        (A, say(parse("a", "SELECT * FROM item WHERE id = $1"), describe("S", "a"), SYNC)),
+        (B, say("BEGIN")),
+        (C, say(_CHANGED_TABLE)),
+        (A, say(describe("S", "a"), SYNC)),
+        (A, say(bind("", "a", [b"5"]), describe("P", ""), execute(""), SYNC)),
+    ),
+    "prepared by SQL, executed in what is skipped, elsewhere": (
+        (A, say(_BY_SQL)),
+        (B, say("BEGIN")),
+        (A, say(describe("S", "none"), FLUSH)),
+        (A, say(*run("EXECUTE sa"), FLUSH)),
+        (A, say(bind("", "sa"), execute(""), SYNC)),
+        (A, say("EXECUTE sa")),
+    ),
     "another's, prepared by SQL, deallocated in a failed transaction": (
         (A, say(_BY_SQL)),
         (B, say("BEGIN")),
@@ -431,6 +474,13 @@ DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
         (A, say(*_use(""))),
         (A, say(*_use(""))),
         (C, say("COMMIT")),
+    ),
+    "two wait for the server of one who leaves": (
+        (A, say("LISTEN c1")),
+        (C, say("BEGIN")),
+        (A, say("SELECT 1; PREPARE TRANSACTION 'one'")),
+        (D, say("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")),
+        (C, Leave(How.GOODBYE)),
     ),
     "sequences forgotten and drawn from in one text": (
         (A, say("DISCARD SEQUENCES; SELECT nextval('seq')")),

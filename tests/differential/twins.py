@@ -203,8 +203,18 @@ class Twins:
 
     async def _pump(self) -> None:
         """Take steps while anybody can."""
-        while any([await self._advance(pair) for pair in list(self._pairs.values())]):
+        while await self._advance_one():
             pass
+
+    async def _advance_one(self) -> bool:
+        """One step; of those who wait, theirs who has waited longest: so the gateway does."""
+        waiting = [pair for pair in self._pairs.values() if pair.waits]
+        waiting.sort(key=lambda pair: pair.waits[0] if pair.waits else 0)
+        free = [pair for pair in self._pairs.values() if not pair.waits]
+        for pair in (*waiting, *free):
+            if await self._advance(pair):
+                return True
+        return False
 
     async def _advance(self, pair: Pair) -> bool:
         """One step of a client; whether there was one."""
