@@ -98,6 +98,7 @@ cdef class ClientSession(Waiter):
     @cython.locals(outbound=Outbound, pool=Pool, terms=Terms)
     cpdef granted(self, ServerConnection server)
     cpdef _begin_there(self, ServerConnection server)
+    cdef _look_again(self, ServerConnection server)
     cpdef Timing _lone_read(self, ServerConnection server, bytes data)
     cdef bint _is_at_home(self, ServerConnection server) except -1
     @cython.locals(outbound=Outbound)

@@ -599,10 +599,12 @@ class ClientSession(Waiter):
         if self._whole_session:
             self.holdings.pin(Pin.SESSION_MODE)
         self._replayed_there = not self._is_at_home(server)
-        if not self._replayed_there:
+        if self._replayed_there:
+            self._replay(server)
+        elif self.holdings.sql_described:
             self._look_again(server)
         else:
-            self._replay(server)
+            self._begin_there(server)
 
     def _renew(self) -> None:
         """Have a new connection in place of one on which others have left their traces."""

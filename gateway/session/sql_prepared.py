@@ -196,7 +196,8 @@ def _prepare(server: ServerConnection, name: str, text: str, described: bytes = 
     def on_answer(answer: Answer) -> None:
         if answer.error is not None:
             undo()
-            server.replies.blame(messages.message(b"E", answer.error_body), described)
+            told = b"" if answer.error.get("C") == _TRANSACTION_FAILED else described
+            server.replies.blame(messages.message(b"E", answer.error_body), told)
 
     if server.replies.sync_due:
         return server.prepare_step(text, undo)

@@ -65,6 +65,7 @@ _USES: dict[str, tuple[Part | str, ...]] = {
 _USES_WHEN_FAILED: dict[str, tuple[Part | str, ...]] = {
     "executed": ("EXECUTE sa",),
     "bound": (bind("", "sa"), execute(""), SYNC),
+    "described": (describe("S", "sa"), SYNC),
     "closed": (close("S", "sa"), SYNC),
     "executed in what is skipped": (
         describe("S", "none"),
