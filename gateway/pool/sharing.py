@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.errors import GatewayError, ServerUnavailable
+from gateway.errors import GatewayError, ProtocolViolation, ServerUnavailable
 from gateway.pool.core import PoolCore, ServerState
 from gateway.pool.counters import PoolCounters
 from gateway.pool.plain import Plain
@@ -152,20 +152,34 @@ class Sharing:
 
     def nobody(self, server: ServerConnection) -> Nobody:
         """In place of a client that has left before its answer came."""
-        return Nobody(self._release, server)
+        return Nobody(self, self._release, server)
+
+    def spoil(self, server: ServerConnection) -> None:
+        """A read whose client has left has changed the session: those behind it ask elsewhere, and
+        nobody has the server any more."""
+        server.life_ends_at = 0.0
+        self.dissolve(server)
 
 
 class Nobody(Rider):
     """Hears what a client was to hear that has left."""
 
     def __init__(
-        self, release: Callable[[ServerConnection], None], server: ServerConnection
+        self,
+        sharing: Sharing,
+        release: Callable[[ServerConnection], None],
+        server: ServerConnection,
     ) -> None:
+        self._sharing = sharing
         self._release = release
         self._server = server
 
     def turn_came(self, server: ServerConnection) -> None:
         server.link(self, 0)
+
+    def server_reported(self, name: bytes, value: bytes) -> bool:
+        self._sharing.spoil(self._server)
+        return False
 
     def server_ready(self, status: int) -> None:
         self._release(self._server)
@@ -182,6 +196,11 @@ class Passing(Rider):
     def turn_came(self, server: ServerConnection) -> None:
         self._server = server
         server.link(self, self._number)
+
+    def server_reported(self, name: bytes, value: bytes) -> bool:
+        raise ProtocolViolation(
+            "a read that others had sent has changed the session it was kept for"
+        )
 
     def server_ready(self, status: int) -> None:
         assert self._server is not None

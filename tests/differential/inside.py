@@ -108,6 +108,10 @@ class Inside:
     async def look_at_servers(self) -> None:
         """Nothing that the gateway does not know of may be left on a server. Raises Different."""
         await rest(self._worker)
+        await self.look_at_idle_servers()
+
+    async def look_at_idle_servers(self) -> None:
+        """The same of those that nobody has."""
         pool = self._pool
         for server in pool.core.servers(ServerState.IDLE) if pool else ():
             answer = await _ask(server, _LEFT)

@@ -177,6 +177,11 @@ class Talker:
         """Whether a transaction has ended since the last `take`."""
         return any(message.tag == "Z" for message in self._heard)
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether anything was heard since the last `take`."""
+        return bool(self._heard)
+
     def take(self) -> list[Message]:
         """What was heard since the last time."""
         heard, self._heard = self._heard, []

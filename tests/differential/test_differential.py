@@ -24,7 +24,8 @@ _LEFT_OUT = {Phase.explain} if LONG else {Phase.explain, Phase.shrink}
 """Only the long run makes a dialogue that differs as short as can be: that takes minutes."""
 
 
-def _explored(examples: int) -> settings:
+def explored(examples: int) -> settings:
+    """How a property is looked at: the same examples each time, or for long others."""
     return settings(
         max_examples=examples,
         derandomize=not LONG,
@@ -35,14 +36,14 @@ def _explored(examples: int) -> settings:
     )
 
 
-@_explored(EXAMPLES)
+@explored(EXAMPLES)
 @given(script=scripts())
 @pytest.mark.timeout(TIMEOUT_S)
 async def test_random_dialogues_are_as_with_the_server(twins: Twins, script: Script) -> None:
     await _play(twins, script)
 
 
-@_explored(max(1, EXAMPLES // 3))
+@explored(max(1, EXAMPLES // 3))
 @given(script=scripts())
 @pytest.mark.timeout(TIMEOUT_S)
 async def test_those_of_a_service_login_too(roaming_twins: Twins, script: Script) -> None:

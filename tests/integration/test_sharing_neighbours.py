@@ -218,6 +218,24 @@ async def test_who_changes_the_session_unseen_keeps_its_server(changing: Lane) -
     assert [await zone(wire) for wire in wires[1:]] == [before] * 4
 
 
+async def test_a_read_whose_client_has_left_changes_nobodys_session(changing: Lane) -> None:
+    """Not of those behind it in line, nor of who has the server next."""
+    wires = await changing.clients(5)
+    before = await zone(wires[0])
+    change = CHANGES.replace("id FROM", "* FROM")
+    text = "SELECT id, now()::text FROM item WHERE id = 7"
+    changing.believe_short(change, text)
+    units = [messages.query(sql) for sql in (SLOW, change, text, text, text)]
+    changing.pool.sharing.plain.told([], changing.pool.schema.changes, 1e12)  # as just made
+    await changing.send(*zip(wires, units, strict=True), rides=4)
+    wires[1].rst()
+    left = wires.pop(1)
+    told = await changing.answers(*wires)
+    assert all("+05:45" not in str(one) for one in told[1:])
+    assert [await zone(wire) for wire in wires] == [before] * 4
+    assert left.pid not in {one.number for one in changing.worker.context.registry}
+
+
 @pytest.mark.parametrize("how", ["leaves", "is ended"])
 async def test_who_keeps_its_server_may_go_at_any_time(changing: Lane, how: str) -> None:
     """Before what stands behind it in line has been answered."""
