@@ -15,7 +15,7 @@ from tests.differential.round import Meeting
 from tests.differential.rounds import meetings
 from tests.differential.test_differential import EXAMPLES, TIMEOUT_S, explored
 
-_RIDES_MIN = 1 / 3
+_RIDES_MIN = 1 / 5
 """Of the units that are fit for a line and wait, so many at least are sent in one."""
 
 
