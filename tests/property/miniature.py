@@ -21,6 +21,7 @@ from gateway.errors import ConnectFailed
 from gateway.pool import pool as pool_module
 from gateway.pool import pools as pools_module
 from gateway.pool.listening import read_notification
+from gateway.pool.plain import QUESTION
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages
 from gateway.protocol.framing import HEADER_BYTES, message_size
@@ -38,6 +39,7 @@ _ENCODING = {b"client_encoding": b"UTF8"}
 FAILS = "SELECT 1/0"
 """The statement that fails; all others do what they say."""
 _COLUMNS = messages.row_description(["kind", "name", "value"])
+_ONLY_TABLES = messages.row_description(["relname"]) + messages.command_complete("SELECT")
 _OPERATOR = Login("operator", LoginKind.OPERATOR, "")
 
 
@@ -189,10 +191,10 @@ class Backend:
             self._work()
 
     def _run(self, sql: str) -> bytes:
-        asked = sql.startswith("SELECT kind")
-        self._reads = sql.startswith("SELECT") and not asked
-        if asked:
-            return self._probe()
+        probes, asks = sql.startswith("SELECT kind"), sql == QUESTION
+        self._reads = sql.startswith("SELECT") and not (probes or asks)
+        if probes or asks:
+            return self._probe() if probes else _ONLY_TABLES
         told, self.tells = (self.tells, b"") if self._reads else (b"", self.tells)
         commands = [one.strip() for one in sql.split(";") if one.strip()]
         said = b"".join(map(self._command, commands)) or messages.message(b"I")
