@@ -601,10 +601,8 @@ class ClientSession(Waiter):
         self._replayed_there = not self._is_at_home(server)
         if self._replayed_there:
             self._replay(server)
-        elif self.holdings.sql_described:
-            self._look_again(server)
         else:
-            self._begin_there(server)
+            self._look_again(server)
 
     def _renew(self) -> None:
         """Have a new connection in place of one on which others have left their traces."""

@@ -7,6 +7,8 @@ first. A server that gets to know the statement only afterwards would return the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.pool.prepared import NAME_PREFIX, Described, Statement
 from gateway.pool.server import ServerConnection
 from gateway.protocol import messages, replies
@@ -32,8 +34,8 @@ _CHECK = NAME_PREFIX + b"check\0"
 _CLOSE_CHECK = messages.message(b"C", b"S" + _CHECK)
 _DESCRIBE_CHECK = messages.message(b"D", b"S" + _CHECK)
 _ROW_DESCRIPTION = ord("T")
-PARAMETERS = ord("t")
-COLUMNS = (_ROW_DESCRIPTION, ord("n"))
+_PARAMETERS = ord("t")
+_COLUMNS = (_ROW_DESCRIPTION, ord("n"))
 """RowDescription and NoData."""
 _BEFORE_TYPE, _TYPE, _SIZE, _MODIFIER, _FORMAT = 6, 4, 2, 4, 2
 
@@ -50,33 +52,25 @@ def keeping(server: ServerConnection, statement: Statement) -> Expected:
 
 def describe_first(server: ServerConnection, statement: Statement) -> bytes:
     """What to send behind a statement's Parse, booked: its client may never ask what it returns."""
-    schema, now = server.schema, server.schema.changes
+    schema = server.schema
 
-    parameters = b""
+    def on_found(found: Described) -> None:
+        statement.described.setdefault(schema, found).parameters = found.parameters
 
-    def on_message(tag: int, body: bytes) -> None:
-        nonlocal parameters
-        if tag == PARAMETERS:
-            parameters = messages.message(b"t", body)
-        elif tag in COLUMNS:
-            known = statement.described.setdefault(schema, Described(columns(tag, body), now))
-            known.parameters = parameters
-
+    on_message = reading(schema.changes, on_found)
     server.replies.expect(Expected(replies.DESCRIBE, silent=True, on_message=on_message))
     return messages.message(b"D", b"S" + statement.name + b"\0")
 
 
 def describe_anew(server: ServerConnection, statement: Statement, known: Described) -> bytes:
     """What to send, booked, to learn whether the statement returns what it did."""
-    now = server.schema.changes
 
-    def on_message(tag: int, body: bytes) -> None:
-        if tag == PARAMETERS:
-            known.parameters = known.parameters or messages.message(b"t", body)
-        elif tag in COLUMNS:
-            known.changed = columns(tag, body) != known.columns
-            known.checked_at = now
+    def on_found(found: Described) -> None:
+        known.parameters = known.parameters or found.parameters
+        known.changed = found.columns != known.columns
+        known.checked_at = found.checked_at
 
+    on_message = reading(server.schema.changes, on_found)
     for expected in (
         Expected(replies.CLOSE, silent=True),
         Expected(replies.PARSE, silent=True),
@@ -86,6 +80,20 @@ def describe_anew(server: ServerConnection, statement: Statement, known: Describ
         server.replies.expect(expected)
     parse = statement.parse_message(_CHECK[:-1])
     return b"".join((_CLOSE_CHECK, parse, _DESCRIBE_CHECK, _CLOSE_CHECK))
+
+
+def reading(now: int, on_found: Callable[[Described], None]) -> Callable[[int, bytes], None]:
+    """What reads the answer to a Describe of a statement; ``on_found`` is not told of an error."""
+    found = Described(0, now)
+
+    def on_message(tag: int, body: bytes) -> None:
+        if tag == _PARAMETERS:
+            found.parameters = messages.message(b"t", body)
+        elif tag in _COLUMNS:
+            found.columns = columns(tag, body)
+            on_found(found)
+
+    return on_message
 
 
 def columns(tag: int, body: bytes) -> int:

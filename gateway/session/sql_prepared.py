@@ -16,7 +16,7 @@ from gateway.pool.server import Answer, ServerConnection
 from gateway.protocol import messages, replies
 from gateway.protocol.replies import Expected
 from gateway.router.facts import Effect, Facts
-from gateway.session.described import COLUMNS, PARAMETERS, STALE_ERROR, columns
+from gateway.session.described import STALE_ERROR, reading
 from gateway.session.holdings import Holdings
 from gateway.session.state import Pin
 
@@ -115,15 +115,7 @@ def _compare(
 
 def _describe(server: ServerConnection, name: str, on_found: Callable[[Described], None]) -> bytes:
     """Ask, unheard, what a statement returns; ``on_found`` is not told when that fails."""
-    found = Described(0, server.schema.changes)
-
-    def on_message(tag: int, body: bytes) -> None:
-        if tag == PARAMETERS:
-            found.parameters = messages.message(b"t", body)
-        elif tag in COLUMNS:
-            found.columns = columns(tag, body)
-            on_found(found)
-
+    on_message = reading(server.schema.changes, on_found)
     described = Expected(replies.DESCRIBE, silent=True, unheard=True, on_message=on_message)
     server.replies.expect(described)
     server.replies.expect(Expected(replies.SYNC, silent=True))
