@@ -109,7 +109,8 @@ async def test_news_never_go_back(shard: Shard) -> None:
 @pytest.mark.parametrize("stamp", ["x", "1", ":1", "1:", "-1:1", "1234567890123456789:1"])
 async def test_a_malformed_stamp_is_refused(shard: Shard, stamp: str) -> None:
     session = await shard.session(stamp)
-    assert (await refused(session, LEAD, 1)).sqlstate == "RG002"
+    for statement in (LEAD.replace("$1", "1"), 'DELETE FROM "Lead"'):
+        assert (await refused(session, statement)).sqlstate == "RG002", statement
 
 
 async def test_an_owner_id_may_hold_anything(shard: Shard) -> None:
@@ -152,6 +153,119 @@ async def test_a_fence_waits_for_work_that_runs_and_stops_what_comes(shard: Shar
     await mover.execute("SELECT gateway.fence('1', 2, true)")
     await (await shard.session("2:1")).execute(LEAD, 1)
     assert (await refused(late, LEAD, 1)).sqlstate == "RG001"
+
+
+UPDATE = 'UPDATE "Lead" SET "score" = 1 WHERE "userId" = $1'
+
+
+async def checks(session: Connection) -> int:
+    """How often the check has run in this transaction."""
+    found = await session.fetchval(
+        "SELECT sum(calls)::int FROM pg_stat_xact_user_functions WHERE funcname = 'check_stamp'"
+    )
+    return found or 0
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ([LEAD, LEAD, UPDATE, LEAD], 1),
+        ([UPDATE, UPDATE, 'DELETE FROM "Lead" WHERE "userId" = $1', UPDATE], 1),
+        # The first INSERT looks for the user.
+        ([UPDATE, UPDATE, LEAD, LEAD, UPDATE], 2),
+    ],
+)
+async def test_a_transaction_is_checked_once(
+    shard: Shard, statements: list[str], expected: int
+) -> None:
+    session, operator = await shard.session("0:1"), await shard.session()
+    await session.execute("SET track_functions = 'pl'")
+    async with session.transaction():
+        for statement in statements:
+            await session.execute(statement, 1)
+        assert await checks(session) == expected
+    # What is used up was one transaction's: the next one is checked.
+    await operator.execute("SELECT gateway.fence('1', 1)")
+    for statement in set(statements):
+        assert (await refused(session, statement, 1)).sqlstate == "RG001"
+
+
+@pytest.mark.parametrize("first", [LEAD, UPDATE])
+async def test_a_check_undone_by_a_savepoint_is_done_again(shard: Shard, first: str) -> None:
+    """Its lock went as well: a fence did not wait for it."""
+    session, mover = await shard.session("0:1"), await shard.session()
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute("SAVEPOINT s")
+    await session.execute(first, 1)
+    await session.execute("ROLLBACK TO s")
+    await asyncio.wait_for(mover.execute("SELECT gateway.fence('1', 1)"), 10)
+    assert (await refused(session, LEAD, 1)).sqlstate == "RG001"
+    await transaction.rollback()
+
+
+async def test_a_released_savepoint_leaves_its_check_behind(shard: Shard) -> None:
+    session, mover = await shard.session("0:1"), await shard.session()
+    await session.execute("SET track_functions = 'pl'")
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute("SAVEPOINT s")
+    await session.execute(LEAD, 1)
+    await session.execute("RELEASE s")
+    fence = asyncio.ensure_future(mover.execute("SELECT gateway.fence('1', 1)"))
+    await asyncio.sleep(0.1)
+    await session.execute(LEAD, 1)
+    assert await checks(session) == 1
+    assert not fence.done()
+    await transaction.commit()
+    await fence
+
+
+async def test_another_stamp_in_one_transaction_is_checked_too(shard: Shard) -> None:
+    """Statements sent together are one transaction, and may be several owners'."""
+    operator = await shard.session()
+    await operator.execute("SELECT gateway.learn_epoch('2', 5, true)")
+    session = await shard.session("0:1")
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute(LEAD, 1)
+    await session.execute("SET gateway.stamp = '5:2'")
+    await session.execute(LEAD, 2)
+    await transaction.commit()
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute(LEAD, 2)
+    await session.execute("SET gateway.stamp = '4:2'")
+    assert (await refused(session, LEAD, 2)).sqlstate == "RG001"
+    await transaction.rollback()
+    assert await session.fetchval("SELECT current_setting('gateway.stamp')") == "5:2"
+
+
+async def test_the_check_of_earlier_versions_is_replaced(shard: Shard) -> None:
+    operator, session = await shard.session(), await shard.session("0:1")
+    await operator.execute(
+        """DROP TRIGGER gateway_stamp ON "Lead"; DROP TRIGGER gateway_stamp_insert ON "Lead";
+           CREATE TRIGGER gateway_stamp BEFORE INSERT OR UPDATE OR DELETE ON "Lead"
+           FOR EACH STATEMENT WHEN (current_setting('gateway.stamp', true) <> '')
+           EXECUTE FUNCTION gateway.check_stamp()"""
+    )
+    await provision(shard.settings, report=lambda line: None)
+    await session.execute("SET track_functions = 'pl'")
+    async with session.transaction():
+        for statement in (UPDATE, UPDATE, LEAD):
+            await session.execute(statement, 1)
+        assert await checks(session) == 2
+
+
+async def test_a_row_after_an_update_waits_for_its_user_too(shard: Shard) -> None:
+    session, operator = await shard.session("0:9"), await shard.session()
+    async with session.transaction():
+        await session.execute(UPDATE, 9)
+        first = asyncio.ensure_future(session.execute(LEAD, 9))
+        await asyncio.sleep(0.2)
+        assert not first.done()
+        await operator.execute("""INSERT INTO "User" VALUES (9, 'z@x', 'Z', 'LAW')""")
+        await first
 
 
 async def test_a_new_owners_first_row_waits_for_its_user(shard: Shard) -> None:

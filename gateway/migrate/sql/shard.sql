@@ -156,31 +156,53 @@ BEGIN
 END
 $$;
 
--- Before each writing statement of a session that is stamped, `gateway.stamp` = '<epoch>:<owner>'.
+-- Before the first writing statement of a transaction that is stamped, `gateway.stamp` =
+-- '<epoch>:<owner>'; it is used up then until the transaction, or the savepoint that held the check and
+-- its lock, is over: '!<epoch>:<owner>' when only the owner's row of "User" is still to be seen, by its
+-- first INSERT, and '' after that.
 -- RG001: the stamp is older than what is known here, or the owner has left. RG002: no stamp at all.
 CREATE OR REPLACE FUNCTION gateway.check_stamp() RETURNS trigger LANGUAGE plpgsql AS
 $$
 DECLARE
     stamp   text := current_setting('gateway.stamp');
-    colon   integer := strpos(stamp, ':');
-    owner   text := substr(stamp, colon + 1);
-    number  text := left(stamp, greatest(colon - 1, 0));
-    stamped bigint;
+    owner   text := substr(stamp, strpos(stamp, ':') + 1);
     known   bigint;
     is_here boolean;
     user_id public."User"."id"%TYPE;
 BEGIN
-    IF colon NOT BETWEEN 2 AND 19 OR owner = '' OR ltrim(number, '0123456789') <> '' THEN
+    IF stamp ~ '^[0-9]{1,18}:.' THEN
+        -- An expression is evaluated in place; PERFORM would run a query for it.
+        IF pg_advisory_xact_lock_shared(gateway.stamp_lock(owner)) IS NULL THEN
+            NULL;
+        END IF;
+        SELECT e.epoch, e.here INTO known, is_here
+          FROM gateway.placement_epoch e WHERE e.owner_id = owner;
+        IF FOUND THEN
+            PERFORM gateway.refuse_stale(owner, split_part(stamp, ':', 1)::bigint, known, is_here);
+        END IF;
+    ELSIF stamp NOT LIKE '!%' THEN
         RAISE EXCEPTION 'malformed gateway.stamp' USING ERRCODE = 'RG002',
             HINT = 'It is <epoch>:<owner id>, or empty for work that is not checked.';
     END IF;
-    stamped := number;
-    -- An expression is evaluated in place; PERFORM would run a query for it.
-    IF pg_advisory_xact_lock_shared(gateway.stamp_lock(owner)) IS NULL THEN
-        NULL;
+    IF TG_OP = 'INSERT' THEN
+        user_id := owner;
+        IF NOT EXISTS (SELECT FROM public."User" u WHERE u."id" = user_id) THEN
+            PERFORM gateway.await_user(owner);
+        END IF;
+        stamp := set_config('gateway.stamp', '', true);
+    ELSE
+        stamp := set_config('gateway.stamp', '!' || stamp, true);
     END IF;
-    SELECT e.epoch, e.here INTO known, is_here
-      FROM gateway.placement_epoch e WHERE e.owner_id = owner;
+    RETURN NULL;
+END
+$$;
+
+-- Raises RG001 when work of epoch `stamped` comes too late for what is known of its owner here.
+CREATE OR REPLACE FUNCTION gateway.refuse_stale(
+    owner text, stamped bigint, known bigint, is_here boolean
+) RETURNS void LANGUAGE plpgsql AS
+$$
+BEGIN
     IF known > stamped OR (known = stamped AND NOT is_here) THEN
         RAISE EXCEPTION 'owner "%" has moved: this work was sent for epoch %', owner, stamped
             USING ERRCODE = 'RG001', DETAIL = format('Known here: epoch %s, %s.', known,
@@ -188,18 +210,12 @@ BEGIN
                          ELSE 'and the owner lives elsewhere' END),
                 HINT = 'Look up where the owner lives and send it there.';
     END IF;
-    IF TG_OP = 'INSERT' THEN
-        user_id := owner;
-        IF NOT EXISTS (SELECT FROM public."User" u WHERE u."id" = user_id) THEN
-            PERFORM gateway.await_user(owner);
-        END IF;
-    END IF;
-    RETURN NULL;
 END
 $$;
 
 -- Puts the check on every table of schema public but "User" and the `spared`, or takes it off all.
--- Unstamped work costs one look at the setting. Returns how many tables changed.
+-- Work that is unstamped, or was checked, costs one look at the setting: `ascii() > 33` is neither ''
+-- nor '!'. Returns how many tables changed.
 CREATE OR REPLACE FUNCTION gateway.set_stamp_check(wanted boolean, spared text[] DEFAULT '{}')
     RETURNS integer LANGUAGE plpgsql AS
 $$
@@ -211,17 +227,21 @@ BEGIN
         SELECT c.oid FROM pg_class c
          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
            AND NOT c.relispartition AND c.relname <> 'User' AND c.relname <> ALL (spared)
-           AND wanted <> EXISTS (SELECT FROM pg_trigger t
-                                  WHERE t.tgrelid = c.oid AND t.tgname = 'gateway_stamp')
+           AND (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid
+                   AND t.tgname IN ('gateway_stamp', 'gateway_stamp_insert'))
+               <> CASE WHEN wanted THEN 2 ELSE 0 END
          ORDER BY c.relname
     LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS gateway_stamp ON %1$s;
+                        DROP TRIGGER IF EXISTS gateway_stamp_insert ON %1$s', relation);
         IF wanted THEN
             EXECUTE format($sql$
-                CREATE TRIGGER gateway_stamp BEFORE INSERT OR UPDATE OR DELETE ON %s
+                CREATE TRIGGER gateway_stamp BEFORE UPDATE OR DELETE ON %1$s
+                FOR EACH STATEMENT WHEN (ascii(current_setting('gateway.stamp', true)) > 33)
+                EXECUTE FUNCTION gateway.check_stamp();
+                CREATE TRIGGER gateway_stamp_insert BEFORE INSERT ON %1$s
                 FOR EACH STATEMENT WHEN (current_setting('gateway.stamp', true) <> '')
                 EXECUTE FUNCTION gateway.check_stamp()$sql$, relation);
-        ELSE
-            EXECUTE format('DROP TRIGGER gateway_stamp ON %s', relation);
         END IF;
         changed := changed + 1;
     END LOOP;
