@@ -37,16 +37,17 @@ def executed(facts: Facts) -> bytes | None:
 class Described:
     """The columns of a statement as its clients know them, and whether they still hold.
 
-    ``checked_at`` is `Schema.changes` when they were last seen; ``changed``: they were others.
-    ``parameters`` is the ParameterDescription that came with them then.
+    ``checked_at`` is `Schema.changes` when they were last seen; ``refusal`` is the error that the
+    server has for it since, if they are others or it can't be prepared any more.
+    ``parameters`` is the ParameterDescription that came with them at first.
     """
 
-    __slots__ = ("changed", "checked_at", "columns", "parameters")
+    __slots__ = ("checked_at", "columns", "parameters", "refusal")
 
     def __init__(self, columns: int, checked_at: int) -> None:
         self.columns = columns
         self.checked_at = checked_at
-        self.changed = False
+        self.refusal = b""
         self.parameters = b""
 
 

@@ -675,8 +675,10 @@ def _is_consequence(body: bytes) -> bool:
 
 def _reworded(body: bytes, head: Expected) -> bytes:
     """An ErrorResponse that calls something by the client's name for it, or is another one."""
+    if head.error and _is_consequence(body):
+        return head.error
     if head.renamed is None:
-        return head.error if _is_consequence(body) else messages.message(b"E", body)
+        return messages.message(b"E", body)
     before, after = head.renamed
     return messages.message(b"E", body.replace(b'"%b"' % before, b'"%b"' % after))
 

@@ -374,7 +374,8 @@ def _ends(entry: Expected) -> bool:
 
 def _blaming(entry: Expected, error: bytes, described: bytes) -> Expected:
     """The same entry, but for what the client is told if it fails."""
-    if entry.silent or entry.kind not in _BLAMED or entry.renamed is not None or entry.error:
+    if entry.silent or entry.kind not in _BLAMED or entry.error:
         return entry
     told = described + error if entry.kind == DESCRIBE else error
-    return Expected(entry.kind, entry.fail, on_message=entry.on_message, error=told)
+    on_message, renamed = entry.on_message, entry.renamed
+    return Expected(entry.kind, entry.fail, on_message=on_message, renamed=renamed, error=told)

@@ -58,7 +58,7 @@ from gateway.session.listens import Listens
 from gateway.session.outbound import NewProcessNeeded, Outbound
 from gateway.session.pinned import Held
 from gateway.session.reported import Reported
-from gateway.session.sql_prepared import look, look_again
+from gateway.session.sql_prepared import look, look_again, outdated
 from gateway.session.state import UNSEEN, Pin, Settings, may_fail, read_probe, replay_sql
 from gateway.session.translate import Translator, close_surplus
 from gateway.session.vacating import asked_to_leave
@@ -782,10 +782,11 @@ class ClientSession(Waiter):
 
     def _look_again(self, server: ServerConnection) -> None:
         """The server has our settings: do statements prepared by SQL return what they did?"""
-        again = look_again(server, self.holdings) if self.holdings.sql_described else b""
-        if not again:
+        names = outdated(server, self.holdings) if self.holdings.sql_described else []
+        if not names:
             self._begin_there(server)
             return
+        again = look_again(server, self.holdings, names)
         self._input_held = True
         done = server.prepare_ask("", partial(self._looked, server))
         server.write(self._outbound.preamble + again + done)

@@ -50,8 +50,11 @@ def keeping(server: ServerConnection, statement: Statement) -> Expected:
     return Expected(replies.DESCRIBE, on_message=on_message)
 
 
-def describe_first(server: ServerConnection, statement: Statement) -> bytes:
-    """What to send behind a statement's Parse, booked: its client may never ask what it returns."""
+def describe_first(server: ServerConnection, statement: Statement, name: bytes) -> bytes:
+    """What to send behind a statement's Parse, booked: its client may never ask what it returns.
+
+    ``name`` is what the server knows it by.
+    """
     schema = server.schema
 
     def on_found(found: Described) -> None:
@@ -59,7 +62,7 @@ def describe_first(server: ServerConnection, statement: Statement) -> bytes:
 
     on_message = reading(schema.changes, on_found)
     server.replies.expect(Expected(replies.DESCRIBE, silent=True, on_message=on_message))
-    return messages.message(b"D", b"S" + statement.name + b"\0")
+    return messages.message(b"D", b"S" + name + b"\0")
 
 
 def describe_anew(server: ServerConnection, statement: Statement, known: Described) -> bytes:
@@ -67,7 +70,7 @@ def describe_anew(server: ServerConnection, statement: Statement, known: Describ
 
     def on_found(found: Described) -> None:
         known.parameters = known.parameters or found.parameters
-        known.changed = found.columns != known.columns
+        known.refusal = refusal(known, found)
         known.checked_at = found.checked_at
 
     on_message = reading(server.schema.changes, on_found)
@@ -80,6 +83,11 @@ def describe_anew(server: ServerConnection, statement: Statement, known: Describ
         server.replies.expect(expected)
     parse = statement.parse_message(_CHECK[:-1])
     return b"".join((_CLOSE_CHECK, parse, _DESCRIBE_CHECK, _CLOSE_CHECK))
+
+
+def refusal(known: Described, found: Described) -> bytes:
+    """What PostgreSQL says to who executes what returned ``known``, and now returns ``found``."""
+    return b"" if found.columns == known.columns else STALE_ERROR
 
 
 def reading(now: int, on_found: Callable[[Described], None]) -> Callable[[int, bytes], None]:

@@ -246,6 +246,13 @@ class Holdings:
             for statement in facts.statements:
                 self._touched = self._touched.union(statement.setting_names)
 
+    def tables_change(self) -> None:
+        """A statement may change tables. What was prepared by SQL before it in this transaction is
+        for tables that are no more: nobody can be asked what it returned, and its server knows."""
+        self.schema_changed = True
+        if self.effects & Effect.SQL_PREPARE:
+            self.pin(Pin.SQL_PREPARED)
+
     def pin(self, pin: Pin, statement: str = "") -> None:
         """Hold the client to its server; ``statement`` is what did it, if that is known here."""
         if pin not in self.pins:

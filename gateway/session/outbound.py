@@ -28,7 +28,7 @@ from gateway.session.holdings import Holdings, may_draw, needs_new_process, tain
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
-from gateway.session.sql_prepared import close, exchange
+from gateway.session.sql_prepared import close, exchange, look_again, outdated
 from gateway.session.state import Pin
 from gateway.session.translate import Heeder, InDoubt, Translator
 
@@ -51,6 +51,7 @@ _ENDING = messages.message(b"E", bytes(5)) + messages.SYNC
 _DESCRIBED_ENDING = messages.message(b"D", b"P\0") + _ENDING
 _ENDING_BYTES, _DESCRIBED_ENDING_BYTES = len(_ENDING), len(_DESCRIBED_ENDING)
 _CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
+_CHANGE_IT_AGAIN = _CHANGE_SCHEMA | {Verb.ROLLBACK_TO}
 _FIRST_IN_BATCH = frozenset(
     [Verb.DISCARD, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED, Verb.UTILITY]
 )
@@ -326,6 +327,8 @@ class Outbound(Heeder):
             return False
         if not start:
             self.translator.describe_bound(server)
+        elif self.translator.undescribed is not None:
+            return False
         self._execute(server, b"", 0)
         self._sync(server, b"", 0)
         return True
@@ -423,6 +426,8 @@ class Outbound(Heeder):
         stamp = before = b""
         if server.status == _FAILED and server.replies.sync_due and self._lacks(server):
             self._end_failed_batch(server)
+        if self._holdings.sql_described:
+            self._look_again(server, facts)
         if not facts.read_only and self.stamp is not None and server.stamp != self.stamp:
             stamp = self._stamped(server, self.stamp, facts)
         quiet = facts.effects is _NO_EFFECT
@@ -451,13 +456,24 @@ class Outbound(Heeder):
             server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
-        if not facts.read_only and _changes_schema(facts):
-            self._holdings.schema_changed = True
+        if not facts.read_only and _changes_schema(facts, again=self._holdings.schema_changed):
+            self._holdings.tables_change()
             server.schema.changes += 1
         if self._listens.channels and (shown := self._listens.show(server, facts)):
             self._holdings.effects |= Effect.LISTEN
             before += shown
         return stamp + before if stamp else before
+
+    def _look_again(self, server: ServerConnection, facts: Facts) -> None:
+        """Tables may have changed since the server is ours: raises InDoubt until it is known what
+        statements prepared by SQL now return, of those that are needed and not there."""
+        if server.status == _FAILED or server.replies.skipping:
+            return
+        names = outdated(server, self._holdings, facts)
+        if names and server.replies.head is not None:
+            raise InDoubt
+        if names:
+            raise InDoubt(look_again(server, self._holdings, names))
 
     def _nothing_sent(self, server: ServerConnection) -> bool:
         """Whether this link is at its beginning, and the server not ours by a pin."""
@@ -533,10 +549,13 @@ class Outbound(Heeder):
     def _sync(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         if server.replies.swallows_sync():
             return b""  # the server would ignore it, unless its copy had just failed
+        before = b""
+        if self.translator.undescribed is not None:
+            before = self.translator.describe_unnamed(server)
         self.sync_due = False
         server.prepared.sync_sent()
         server.replies.expect(_EXPECT_SYNC)
-        return None
+        return before + messages.SYNC if before else None
 
     def _copy_end(self, server: ServerConnection, message: bytes, size: int) -> bytes | None:
         server.replies.copy_ended()
@@ -587,11 +606,15 @@ def _resets_all(facts: Facts) -> bool:
     return any("*" in one.setting_names for one in facts.statements)
 
 
-def _changes_schema(facts: Facts) -> bool:
-    """Whether tables or types may be others afterwards, for all that the text tells."""
+def _changes_schema(facts: Facts, *, again: bool) -> bool:
+    """Whether tables or types may be others afterwards, for all that the text tells.
+
+    ``again``: the running transaction may have changed them before.
+    """
     if facts.effects & Effect.TEMP:  # also SELECT INTO: it may hide another
         return True
-    return any(one.verb in _CHANGE_SCHEMA for one in facts.statements)
+    verbs = _CHANGE_IT_AGAIN if again else _CHANGE_SCHEMA
+    return any(one.verb in verbs for one in facts.statements)
 
 
 def _do_nothing() -> None:

@@ -29,6 +29,7 @@ cdef class Translator:
     cdef public Statements _shared
     cdef public Unnamed _unnamed
     cdef public bint keyed
+    cdef public Statement undescribed
     cpdef all_answered(self)
     @cython.locals(statement=Statement)
     cpdef Statement at_hand(self, ServerConnection server, bytes name)
@@ -44,6 +45,7 @@ cdef class Translator:
     cpdef bytes bind(self, ServerConnection server, bytes message, Py_ssize_t length)
     @cython.locals(before=bytes)
     cdef bytes _heed_use(self, ServerConnection server, Statement statement)
+    cpdef bytes describe_unnamed(self, ServerConnection server)
     cpdef describe_bound(self, ServerConnection server)
     cdef Expected _describe_of(self, ServerConnection server, Statement statement)
     cpdef tuple _resolve(self, ServerConnection server, bytes name, Statement statement)

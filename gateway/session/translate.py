@@ -108,6 +108,7 @@ class Translator:
         "_shared",
         "_unnamed",
         "keyed",
+        "undescribed",
     )
 
     def __init__(self, shared: Statements, maximum: int, heeder: Heeder) -> None:
@@ -118,6 +119,8 @@ class Translator:
         self._unnamed = Unnamed()
         self.keyed = False
         """Some statement that was parsed may name an owner."""
+        self.undescribed: Statement | None = None
+        """The unnamed one of this batch, as long as nobody has asked what it returns."""
         self._binds: dict[bytes, tuple[bytes, Expected]] = {}
         """What to expect of a Bind of each name."""
         self._bound: Statement | None = None
@@ -210,6 +213,8 @@ class Translator:
     def _heed_use(self, server: ServerConnection, statement: Statement) -> bytes:
         """A statement is parsed, bound or described: what must be sent before, booked."""
         before = self._heeder.heed(server, statement.facts, statement.body)
+        if self.undescribed is not None and self.undescribed is not statement:
+            before += self.describe_unnamed(server)
         return before + self.close_others(server) if statement.lists_prepared else before
 
     # --- the client's messages ---
@@ -255,6 +260,8 @@ class Translator:
         if end < 0:
             raise ProtocolViolation("a string in a Parse is not terminated")
         name = cut(message, _HEADER_BYTES, end)
+        if not name:
+            self.undescribed = None
         known = self._known(server, name) if name else None
         statement = None if name else self._said_again(message, end + 1, scope)
         if statement is None:
@@ -272,6 +279,7 @@ class Translator:
             before += self._needed(server, parsed)
         if not name:
             self._parse_unnamed(server, parsed)
+            self.undescribed = None if server.schema in parsed.described else parsed
             if parsed is statement:
                 return before + message if before else None
             return before + parsed.parse_message(b"")
@@ -403,9 +411,19 @@ class Translator:
 
     def _describe_of(self, server: ServerConnection, statement: Statement | None) -> Expected:
         """What to expect of a client's Describe; the first answer about a statement is kept."""
+        if statement is self.undescribed:
+            self.undescribed = None
         if statement is None or server.schema in statement.described:
             return _DESCRIBED
         return keeping(server, statement)
+
+    def describe_unnamed(self, server: ServerConnection) -> bytes:
+        """What to send, booked, to learn what the unnamed statement returns: before anything that
+        may change its tables, or the end of the batch, which it may outlive."""
+        statement, self.undescribed = self.undescribed, None
+        if statement is None or server.unnamed.now() is not statement:
+            return b""
+        return describe_first(server, statement, b"")
 
     def close(self, server: ServerConnection, message: bytes) -> bytes | None:
         """Close of a statement or a portal; the server keeps a shared statement."""
@@ -471,7 +489,7 @@ class Translator:
         if not server.prepared.has(statement):
             parse = _send_parse(server, statement, silent=False, undo=undo)
             known = server.schema in statement.described
-            return parse if known else parse + describe_first(server, statement)
+            return parse if known else parse + describe_first(server, statement, statement.name)
         if server.status == _FAILED:
             # The real server refuses it here, in its own words.
             refused = _change_unnamed(server, _PARSE, statement)
@@ -525,14 +543,14 @@ class Translator:
     def _outdated(self, server: ServerConnection, statement: Statement) -> bool:
         """Whether tables have changed so that a server that knew the statement would refuse it.
 
-        Raises InDoubt to have the server asked.
+        Raises InDoubt to have the server asked. Not what executes another one: that is looked at.
         """
-        known = statement.described.get(server.schema)
+        known = None if statement.executes is not None else statement.described.get(server.schema)
         if known is None or server.status == _FAILED or server.replies.skipping:
             return False
         if known.checked_at != server.schema.changes:
             raise InDoubt(describe_anew(server, statement, known))
-        return known.changed
+        return bool(known.refusal)
 
     def _resolve_unknown(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""

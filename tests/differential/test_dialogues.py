@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.differential.changed_tables import CHANGED_TABLES
 from tests.differential.script import (
     COPY_DONE,
     FLUSH,
@@ -134,6 +135,7 @@ def _behind_a_copy(begun: tuple[Part, ...], *end: Part, cuts: int) -> tuple[tupl
 
 
 DIALOGUES: dict[str, tuple[tuple[int, Step], ...]] = {
+    **CHANGED_TABLES,
     **{
         f"prepared by SQL, {how}, elsewhere, after its table changed": _prepared_elsewhere(*use)
         for how, use in _USES.items()

@@ -212,12 +212,14 @@ def test_what_we_put_in_is_blamed_up_to_the_end_of_the_clients_batch(
     assert _told(queue) == [b"", *told]
 
 
-def test_who_has_another_name_or_error_is_not_blamed() -> None:
-    queue = Replies()
-    queue.expect(Expected(replies.BIND, renamed=(b"ours", b"theirs")))
+def test_who_is_blamed_keeps_its_other_name_or_error() -> None:
+    queue, names = Replies(), (b"ours", b"theirs")
+    queue.expect(Expected(replies.BIND, renamed=names))
     queue.expect(Expected(replies.BIND, error=b"known"))
     queue.blame(b"why")
-    assert _told(queue) == [b"", b"known"]
+    assert queue.head is not None
+    assert queue.head.renamed == names
+    assert _told(queue) == [b"why", b"known"]
 
 
 def test_a_synthetic_answer_waits_for_its_turn() -> None:
