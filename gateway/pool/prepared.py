@@ -34,6 +34,10 @@ def executed(facts: Facts) -> bytes | None:
     return None if name is None else name.encode()
 
 
+_NEVER = -1
+"""`Described.checked_at` of what is to be looked at first."""
+
+
 class Described:
     """The columns of a statement as its clients know them, and whether they still hold.
 
@@ -49,6 +53,12 @@ class Described:
         self.checked_at = checked_at
         self.refusal = b""
         self.parameters = b""
+
+    def unchecked(self) -> Described:
+        """The same columns, and nothing known of now."""
+        same = Described(self.columns, _NEVER)
+        same.parameters = self.parameters
+        return same
 
 
 class BySql(NamedTuple):

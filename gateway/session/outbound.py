@@ -44,6 +44,9 @@ _PORTAL, _STATEMENT = b"PS"
 _SEQUENCES = Effect.SEQUENCE_READ | Effect.SEQUENCE_WRITE
 _FORGETTING = Effect.DISCARD | Effect.SQL_DEALLOCATE
 _ALL = (None, "ALL")
+_TEMPORARY = Pin.TEMPORARY
+_ALONE = "alone"
+"""As if it were a setting: nobody else's statements are those of who sees its tables alone."""
 _COPY_DATA = ord("d")
 _FAILED = ord("E")
 _FLUSH = messages.message(b"H")
@@ -418,6 +421,12 @@ class Outbound(Heeder):
         """A statement with these facts comes next: what must be sent before it, booked."""
         return self._heeded(server, facts, text)
 
+    def sees_alone(self) -> bool:
+        """Whether tables may be others to this client than to everybody: its own temporary ones
+        hide others, or it has not committed what it changed."""
+        holdings = self._holdings
+        return holdings.schema_changed or (len(holdings.pins) > 0 and _TEMPORARY in holdings.pins)
+
     def close_by_sql(self, server: ServerConnection, name: bytes) -> bool:
         """Book the Close of what SQL may have prepared; whether it is to be sent."""
         return close(server, self._holdings, name.decode("utf-8", "surrogateescape"))
@@ -505,7 +514,10 @@ class Outbound(Heeder):
         self.last_statement = message if size < _SHORT_BYTES else message[:_SHORT_BYTES]
         if len(message) < size:
             return self._parse_unseen(server, message)
-        instead = self.translator.parse(server, message, server.schema.scope(self._holdings.scope))
+        scope = server.schema.scope(self._holdings.scope)
+        if self.sees_alone():
+            scope = (*scope, (_ALONE, str(self._number)))
+        instead = self.translator.parse(server, message, scope)
         self._restore = ()
         return instead
 

@@ -15,10 +15,12 @@ cdef Expected _ALONE, _BOUND, _DESCRIBED, _STALE_BIND, _STALE_DESCRIBE
 
 cdef class Heeder:
     cpdef bytes heed(self, ServerConnection server, _Facts facts, bytes text)
+    cpdef bint sees_alone(self) except -1
 
 @cython.final
 cdef class Translator:
     cdef dict __dict__  # for what is not declared here
+    cdef public dict _alone
     cdef public dict _binds
     cdef public Statement _bound
     cdef public dict _changing

@@ -16,6 +16,7 @@ from gateway.pool.prepared import (
     IN_DOUBT,
     NAME_PREFIX,
     Change,
+    Described,
     Prepared,
     Scope,
     Statement,
@@ -63,6 +64,10 @@ class Heeder:
         """What must be sent before, booked. ``text`` may be empty, or go on behind a NUL."""
         return b""
 
+    def sees_alone(self) -> bool:
+        """Whether tables may be others to this client than to everybody."""
+        return False
+
     def close_by_sql(self, server: ServerConnection, name: bytes) -> bool:
         """Book the Close of what SQL may have prepared; whether it is to be sent."""
         server.replies.expect(replies.CLIENT_CLOSE)
@@ -98,6 +103,7 @@ class Translator:
     """The names one client gave, and the statements they mean."""
 
     __slots__ = (
+        "_alone",
         "_binds",
         "_bound",
         "_changing",
@@ -129,6 +135,8 @@ class Translator:
         """By the body of an EXECUTE by SQL, what servers know it as."""
         self._changing: dict[bytes, int] = {}
         """In which batch a name was last prepared or closed, as long as that may fail."""
+        self._alone: dict[Statement, Described] = {}
+        """What statements that are others' too return to this client alone, in this transaction."""
 
     def __len__(self) -> int:
         return len(self._named)
@@ -188,6 +196,8 @@ class Translator:
         """Nothing is under way that may yet fail."""
         if self._changing:
             self._changing.clear()
+        if self._alone:
+            self._alone.clear()
 
     def _known(self, server: ServerConnection, name: bytes) -> Statement | None:
         """What a name means. Raises InDoubt when a batch before this one may yet change that."""
@@ -397,7 +407,7 @@ class Translator:
         if not name:
             statement = self._unnamed.now()
         if real is STALE:
-            known = None if statement is None else statement.described.get(server.schema)
+            known = None if statement is None else self._described(server, statement)
             told = STALE_ERROR if known is None else known.parameters + STALE_ERROR
             expected = Expected(replies.DESCRIBE, error=told)
         else:
@@ -545,12 +555,21 @@ class Translator:
 
         Raises InDoubt to have the server asked. Not what executes another one: that is looked at.
         """
-        known = None if statement.executes is not None else statement.described.get(server.schema)
+        known = None if statement.executes is not None else self._described(server, statement)
         if known is None or server.status == _FAILED or server.replies.skipping:
             return False
         if known.checked_at != server.schema.changes:
             raise InDoubt(describe_anew(server, statement, known))
         return bool(known.refusal)
+
+    def _described(self, server: ServerConnection, statement: Statement) -> Described | None:
+        """What is known of what it returned at first, and returns now to this client."""
+        known = statement.described.get(server.schema)
+        if known is None or not self._heeder.sees_alone():
+            return known
+        if statement not in self._alone:
+            self._alone[statement] = known.unchecked()
+        return self._alone[statement]
 
     def _resolve_unknown(self, server: ServerConnection, name: bytes) -> tuple[bytes, bytes]:
         """The client's own by SQL, or the server's "does not exist"; never somebody else's."""

@@ -119,7 +119,58 @@ def _behind_a_batch(begun: str, *then: Part | str) -> Steps:
     )
 
 
+_USED = (bind("", "a"), describe("P", ""), execute(""), SYNC)
+_CLOSES_OTHERS = say("SELECT count(*) FROM pg_prepared_statements")
+"""So that a server does not know the statements of other clients any more."""
+
+_SEEN_ALONE: dict[str, Steps] = {
+    "its table hidden from another who uses it too": (
+        (A, say(parse("a", _ALL), SYNC)),
+        (B, say(parse("a", _ALL), SYNC)),
+        (D, _TAKES_ITS_SERVER),
+        (A, say("CREATE TEMP TABLE shape (t int)")),
+        (A, say(*_USED)),
+        (D, say("COMMIT")),
+        (D, _CLOSES_OTHERS),
+        (B, say(*_USED)),
+        (A, say(*_USED)),
+        (A, say("DROP TABLE shape")),
+        (A, say(*_USED)),
+        (B, say(*_USED)),
+    ),
+    "its table changed by another who fails": (
+        (A, say(parse("a", _ALL), SYNC)),
+        (B, say(parse("a", _ALL), SYNC)),
+        (D, _TAKES_ITS_SERVER),
+        (A, say("BEGIN", _ADD)),
+        (A, say(*_USED)),
+        (D, say("COMMIT")),
+        (D, _CLOSES_OTHERS),
+        (B, say(*_USED)),
+        (A, say("ROLLBACK")),
+        (B, say(*_USED)),
+        (A, say(*_USED)),
+    ),
+    "made where a temporary table hides its table, and by another too": (
+        (A, say("CREATE TEMP TABLE shape (t int)")),
+        (A, say(parse("a", _ALL), SYNC)),
+        (A, say(*_USED)),
+        (B, say(parse("a", _ALL), SYNC)),
+        (B, say(*_USED)),
+        (C, say(_OTHER)),
+        (D, _CLOSES_OTHERS),
+        (B, say(*_USED)),
+        (A, say("DROP TABLE shape")),
+        (A, say(*_USED)),
+        (B, _TAKES_ITS_SERVER),
+        (D, say(parse("b", _ALL), SYNC)),
+        (D, say(bind("", "b"), execute(""), SYNC)),
+        (B, say(*_USED)),
+    ),
+}
+
 CHANGED_TABLES: dict[str, Steps] = {
+    **_SEEN_ALONE,
     **{
         f"unnamed, {how}, elsewhere behind {change}": (
             *((A, say(*step)) for step in steps),
