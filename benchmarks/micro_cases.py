@@ -114,6 +114,7 @@ CASES: Mapping[str, tuple[Callable[[], Awaitable[Once]], int]] = MappingProxyTyp
         "prepared: server lacks it": (_injected, 1000),
         "transaction: simple": (lambda: _transaction("simple"), 1000),
         "transaction: extended": (lambda: _transaction("extended"), 1000),
+        "transaction: TPC-B": (lambda: _tpcb(), 300),
         "crowd: simple, alone": (lambda: _crowd("simple", 1), 1000),
         "crowd: simple, in lines": (lambda: _crowd("simple", 8), 1000),
         "crowd: prepared, alone": (lambda: _crowd("prepared", 1), 1000),
@@ -145,6 +146,17 @@ async def _transaction(kind: str) -> Once:
     ask, answer = micro_relay.KINDS[kind]
     asks = [ask(aid) for aid in range(1, 2_001)]
     once = micro_relay._transaction(session, server, asks, answer)
+    before = session.transactions
+    once()
+    assert session.transactions == before + 1
+    return once
+
+
+async def _tpcb() -> Once:
+    """Seven statements by the simple protocol, five of them with constants."""
+    context = await micro_relay._context()
+    server, session = micro_relay._server(context), micro_relay._session(context)
+    once = micro_relay._tpcb_transaction(session, server)
     before = session.transactions
     once()
     assert session.transactions == before + 1

@@ -133,6 +133,55 @@ KINDS: dict[str, tuple[Callable[[int], bytes], bytes]] = {
 """How a client asks for an account, as pgbench does, and what a server answers."""
 
 
+def _tpcb(aid: int) -> tuple[tuple[bytes, bytes], ...]:
+    """pgbench's TPC-B by the simple protocol: what is asked, and what is answered."""
+    teller, branch, delta = aid % 100 + 1, aid % 10 + 1, aid % 9_973 - 5_000
+    said = (
+        ("BEGIN;", "BEGIN"),
+        (
+            f"UPDATE pgbench_accounts SET abalance = abalance + {delta} WHERE aid = {aid};",
+            "UPDATE 1",
+        ),
+        (_sql(aid).decode(), ""),
+        (
+            f"UPDATE pgbench_tellers SET tbalance = tbalance + {delta} WHERE tid = {teller};",
+            "UPDATE 1",
+        ),
+        (
+            f"UPDATE pgbench_branches SET bbalance = bbalance + {delta} WHERE bid = {branch};",
+            "UPDATE 1",
+        ),
+        (
+            "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)"
+            f" VALUES ({teller}, {branch}, {aid}, {delta}, CURRENT_TIMESTAMP);",
+            "INSERT 0 1",
+        ),
+    )
+    inside = messages.message(b"Z", b"T")
+    rows = _COLUMNS + _ROW + messages.message(b"C", b"SELECT 1\0") + inside
+    turns = [
+        (
+            messages.query(text),
+            messages.message(b"C", tag.encode() + b"\0") + inside if tag else rows,
+        )
+        for text, tag in said
+    ]
+    end = messages.message(b"C", b"COMMIT\0") + messages.READY_IDLE
+    return (*turns, (messages.query("END;"), end))
+
+
+def _tpcb_transaction(session: ReadingSession, server: ServerConnection) -> Callable[[], None]:
+    transactions = itertools.cycle([_tpcb(aid) for aid in range(1, 2_001)])
+    server.stamp = f"0:{OWNER}"  # as after the owner's first write there
+
+    def once() -> None:
+        for asked, answer in next(transactions):
+            session.data_received(asked)
+            server.data_received(answer)
+
+    return once
+
+
 def _transaction(
     session: ReadingSession, server: ServerConnection, asks: Iterable[bytes], answer: bytes
 ) -> Callable[[], None]:

@@ -76,4 +76,6 @@ cdef class Facts:
     cdef readonly object first
     cdef readonly object last
     cdef readonly bint keyed
+    cdef readonly bint draws
+    cdef readonly bint changes_schema
     cdef readonly Timing timing

@@ -53,6 +53,36 @@ class Verb(StrEnum):
     DDL = "DDL"
     UTILITY = "UTILITY"  # VACUUM, ANALYZE, REINDEX, CHECKPOINT, ...
 
+    __hash__ = str.__hash__  # an enumeration's own is a function of Python's
+
+
+_NEVER_DRAWS = frozenset(
+    {
+        Verb.BEGIN,
+        Verb.COMMIT,
+        Verb.ROLLBACK,
+        Verb.SAVEPOINT,
+        Verb.RELEASE,
+        Verb.ROLLBACK_TO,
+        Verb.UTILITY,
+        Verb.PREPARE_TRANSACTION,
+        Verb.COMMIT_PREPARED,
+        Verb.ROLLBACK_PREPARED,
+        Verb.SET,
+        Verb.PREPARE,
+        Verb.DEALLOCATE,
+        Verb.LISTEN,
+        Verb.UNLISTEN,
+        Verb.NOTIFY,
+        Verb.DISCARD,
+        Verb.CLOSE,
+        Verb.LOCK,
+        Verb.LOAD,
+    }
+)
+"""What is not read-only, and yet takes nothing from a sequence."""
+_CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
+
 
 class Effect(IntFlag):
     """What a statement may leave behind in the session, or needs to find there."""
@@ -101,6 +131,12 @@ class Effect(IntFlag):
     """Nobody may be connected to the database that it names: it drops, renames or copies it."""
     SESSION_COUNT = 1 << 26
     """Reads how many sessions there have been, which is how many processes a server has begun."""
+
+    # Which of them it is decides, hardly ever what they are together: a number is enough for that.
+    __and__ = __rand__ = int.__and__  # type: ignore[assignment]
+
+
+_MAY_DRAW = Effect.SEQUENCE_WRITE | Effect.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -254,6 +290,19 @@ class StatementFacts:
         )
 
     @property
+    def draws(self) -> bool:
+        """Whether a later currval could tell of it: nextval, or a write with a column's default."""
+        if self.verb is Verb.SELECT and not self.writes:
+            return bool(self.effects & _MAY_DRAW)
+        return not self.read_only and self.verb not in _NEVER_DRAWS
+
+    @property
+    def changes_schema(self) -> bool:
+        """Whether tables or types may be others afterwards, for all that the text tells; with a
+        temporary one, which may hide another."""
+        return self.verb in _CHANGE_SCHEMA or bool(self.effects & Effect.TEMP)
+
+    @property
     def setting_names(self) -> tuple[str, ...]:
         return tuple(change.name for change in self.settings)
 
@@ -318,6 +367,10 @@ class Facts:
     last: Verb = Verb.EMPTY
     keyed: bool = False
     """A key or a setting in it may name an owner."""
+    draws: bool = False
+    """A later currval could tell of it."""
+    changes_schema: bool = False
+    """Tables or types may be others afterwards."""
     timing: Timing | None = field(default=None, compare=False, repr=False)
     """Of one read, what all texts that differ in constants alone have taken."""
 
@@ -332,6 +385,8 @@ class Facts:
             self.first,
             self.last,
             self.keyed,
+            self.draws,
+            self.changes_schema,
             self.timing,
         )
 
@@ -345,7 +400,17 @@ class Facts:
             if only.read_only and verb is Verb.SELECT:
                 timing = Timing(_unqualified(only.reads))
             return Facts(
-                statements, True, only.effects, only.read_only, True, verb, verb, keyed, timing
+                statements,
+                True,
+                only.effects,
+                only.read_only,
+                True,
+                verb,
+                verb,
+                keyed,
+                only.draws,
+                only.changes_schema,
+                timing,
             )
         if not statements:
             return Facts((), single=False)
@@ -360,6 +425,8 @@ class Facts:
             first=statements[0].verb,
             last=statements[-1].verb,
             keyed=any(statement.keyed for statement in statements),
+            draws=any(statement.draws for statement in statements),
+            changes_schema=any(statement.changes_schema for statement in statements),
         )
 
 
@@ -372,6 +439,13 @@ def _unqualified(names: frozenset[Name]) -> frozenset[str] | None:
 
 
 UNKNOWN_FACTS = Facts(
-    (), False, Effect.UNKNOWN, read_only=False, single=False, first=Verb.UNKNOWN, last=Verb.UNKNOWN
+    (),
+    False,
+    Effect.UNKNOWN,
+    read_only=False,
+    single=False,
+    first=Verb.UNKNOWN,
+    last=Verb.UNKNOWN,
+    draws=True,
 )
 """A text that wasn't parsed: a write with unknown effects, perhaps of several statements."""

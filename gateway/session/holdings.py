@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.pool.prepared import BySql, Described, Schema
-from gateway.router.facts import Const, Effect, Facts, FactsCache, StatementFacts, Verb
+from gateway.router.facts import Const, Effect, Facts, FactsCache
 from gateway.router.gist import READ_MAX_BYTES, gist
 from gateway.session.pinned import Held, Pinned
 from gateway.session.state import (
@@ -105,32 +105,6 @@ _TO_TEMPORARY = (Const(_TEMPORARY_SCHEMA),)
 
 _CHANGES_MEANING = Effect.SETTING | Effect.SETTING_LOCAL | Effect.ROLE | Effect.UNKNOWN
 """A PREPARE in the same transaction may depend on settings that another server won't have."""
-
-_NEVER_DRAWS = frozenset(
-    {
-        Verb.BEGIN,
-        Verb.COMMIT,
-        Verb.ROLLBACK,
-        Verb.SAVEPOINT,
-        Verb.RELEASE,
-        Verb.ROLLBACK_TO,
-        Verb.UTILITY,
-        Verb.PREPARE_TRANSACTION,
-        Verb.COMMIT_PREPARED,
-        Verb.ROLLBACK_PREPARED,
-        Verb.SET,
-        Verb.PREPARE,
-        Verb.DEALLOCATE,
-        Verb.LISTEN,
-        Verb.UNLISTEN,
-        Verb.NOTIFY,
-        Verb.DISCARD,
-        Verb.CLOSE,
-        Verb.LOCK,
-        Verb.LOAD,
-    }
-)
-"""What is not read-only, and yet takes nothing from a sequence."""
 
 NOTHING: Final[frozenset[str]] = frozenset()
 """One for all: an empty set of its own is the half of what an idle client's holdings take."""
@@ -238,7 +212,7 @@ class Holdings:
         if facts.effects & _MAY_PIN and len(self._said) < _SAID_MAX:
             # A long one is not kept: nothing of it is shown but its verb.
             self._said += ((facts, text if len(text) <= READ_MAX_BYTES else b""),)
-        if self.reads_sequences and Pin.SEQUENCE not in self.pins and may_draw(facts):
+        if self.reads_sequences and Pin.SEQUENCE not in self.pins and facts.draws:
             self.pin(Pin.SEQUENCE, gist(facts, text))
         if facts.effects & Effect.SQL_DEALLOCATE:
             self._deallocated = self._deallocated.union(one.name for one in facts.statements)
@@ -437,14 +411,3 @@ def _goes_to_temp(facts: Facts) -> bool:
         for one in facts.statements
         for change in one.settings
     )
-
-
-def may_draw(facts: Facts) -> bool:
-    """Whether a later currval could tell of it: nextval, or a write with a column's default."""
-    return not facts.known or any(map(_may_draw, facts.statements))
-
-
-def _may_draw(one: StatementFacts) -> bool:
-    if one.verb is Verb.SELECT and not one.writes:
-        return bool(one.effects & (Effect.SEQUENCE_WRITE | Effect.UNKNOWN))
-    return not one.read_only and one.verb not in _NEVER_DRAWS

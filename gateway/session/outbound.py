@@ -24,7 +24,7 @@ from gateway.router.facts import (
     Verb,
 )
 from gateway.router.statement import Timing
-from gateway.session.holdings import Holdings, may_draw, needs_new_process, taints
+from gateway.session.holdings import Holdings, needs_new_process, taints
 from gateway.session.listens import Listens
 from gateway.session.raising import raise_sql
 from gateway.session.resets import as_batch, restores, steps
@@ -53,8 +53,6 @@ _FLUSH = messages.message(b"H")
 _ENDING = messages.message(b"E", bytes(5)) + messages.SYNC
 _DESCRIBED_ENDING = messages.message(b"D", b"P\0") + _ENDING
 _ENDING_BYTES, _DESCRIBED_ENDING_BYTES = len(_ENDING), len(_DESCRIBED_ENDING)
-_CHANGE_SCHEMA = frozenset([Verb.DDL, Verb.DO, Verb.CALL])
-_CHANGE_IT_AGAIN = _CHANGE_SCHEMA | {Verb.ROLLBACK_TO}
 _FIRST_IN_BATCH = frozenset(
     [Verb.DISCARD, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED, Verb.UTILITY]
 )
@@ -458,14 +456,14 @@ class Outbound(Heeder):
             if taints(facts):
                 self._holdings.effects |= Effect.LOAD
                 server.tainted = True
-        if not facts.read_only and may_draw(facts):
+        if facts.draws and not facts.read_only:
             if not before and (self._holdings.reads_sequences or self._draws_alone):
                 before = self._without_foreign_sequences(server, facts)
                 self._draws_alone -= bool(before and self._draws_alone)
             server.drew = True
         if server.sql_prepared or self._holdings.sql_prepared:
             before += exchange(server, self._holdings, facts)
-        if not facts.read_only and _changes_schema(facts, again=self._holdings.schema_changed):
+        if facts.changes_schema or (self._holdings.schema_changed and _goes_back(facts)):
             self._holdings.tables_change()
             server.schema.changes += 1
         if self._listens.channels and (shown := self._listens.show(server, facts)):
@@ -618,15 +616,9 @@ def _resets_all(facts: Facts) -> bool:
     return any("*" in one.setting_names for one in facts.statements)
 
 
-def _changes_schema(facts: Facts, *, again: bool) -> bool:
-    """Whether tables or types may be others afterwards, for all that the text tells.
-
-    ``again``: the running transaction may have changed them before.
-    """
-    if facts.effects & Effect.TEMP:  # also SELECT INTO: it may hide another
-        return True
-    verbs = _CHANGE_IT_AGAIN if again else _CHANGE_SCHEMA
-    return any(one.verb in verbs for one in facts.statements)
+def _goes_back(facts: Facts) -> bool:
+    """Whether a part of the running transaction is undone, and its changes of tables with it."""
+    return any(one.verb is Verb.ROLLBACK_TO for one in facts.statements)
 
 
 def _do_nothing() -> None:
